@@ -1,0 +1,34 @@
+# Needs Python 3.10 or newer and make; everything else is installed into .venv.
+PYTHON ?= python3
+BIN := $(CURDIR)/.venv/bin
+export DO_NOT_TRACK := 1
+export MLFLOW_DISABLE_TELEMETRY := true
+export PATH := $(BIN):$(PATH)
+unexport PYTHONDONTWRITEBYTECODE VIRTUAL_ENV
+
+.PHONY: test test-fast lint demo bench clean
+
+test: .venv/ready  ## everything, end to end
+	python -m pytest -n 2 --dist worksteal --durations 10
+
+test-fast: .venv/ready  ## no installs, under a minute
+	python -m pytest -n 2 -m "not slow"
+
+lint: .venv/ready
+	ruff check . && ruff format --check .
+
+demo: .venv/ready  ## generate a project into demo/, run it, say what to do next
+	python demo.py
+
+bench: .venv/ready
+	python benchmarks/run.py
+
+clean:
+	rm -rf .venv demo build dist artifacts
+
+.venv/ready: pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "Python 3.10 or newer is needed: make PYTHON=python3.12 ...")'
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --upgrade pip uv
+	$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python --group dev
+	touch $@

@@ -1,0 +1,226 @@
+"""The life of the MLflow run: one pipeline run is one MLflow run, truthfully ended."""
+
+from __future__ import annotations
+
+import atexit
+import copy
+import logging
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+import time
+import traceback
+from dataclasses import dataclass, field
+
+from click import ClickException
+from kedro.config import MissingConfigException
+from kedro.framework.hooks import hook_impl
+from kedro.runner import AbstractRunner
+
+from . import provenance, tracking
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass
+class Recording:
+    """The MLflow run of a pipeline run that is under way."""
+
+    mlflow_id: str
+    opened_by: str  # "us", "caller" (this process) or "launcher" (`mlflow run`)
+    pid: int = field(default_factory=os.getpid)
+    thread: int = field(default_factory=threading.get_ident)
+    started: float = field(default_factory=time.time)
+
+
+class MLflowRunHooks:
+    """Opens or joins the MLflow run, records what made it, and ends it.
+
+    One instance serves all sessions of a process, also several at a time: what is
+    under way is kept by Kedro's run id.
+    """
+
+    def __init__(self) -> None:
+        self._recordings: dict[str, Recording] = {}
+
+    @hook_impl
+    def after_context_created(self, context) -> None:
+        """Set where runs go, for notebooks too; end a run that Ctrl-C left open."""
+        self._loader = context.config_loader
+        try:
+            self._config = self._loader["mlflow"]
+        except MissingConfigException:
+            self._config = {}
+        self._project = context.project_path
+        self._env = context.env or self._loader.default_run_env
+        tracking.configure(self._config, self._project)
+        if "mlflow" in sys.modules:
+            self._end_interrupted_run()
+
+    @hook_impl(tryfirst=True)
+    def before_pipeline_run(self, run_params, pipeline, catalog) -> None:
+        """Open the run, or join the caller's, before anything is computed."""
+        self._refuse_unknown_parameters(run_params["runtime_params"])
+        run_id = run_params["run_id"]
+        tags = provenance.identity(run_params, self._project, self._env)
+        with tracking.first_contact():
+            recording = self._open(tags)
+            self._recordings[run_id] = recording
+        self._prepare_for_the_end()
+        try:
+            provenance.record_origin(recording.mlflow_id, tags, pipeline, catalog)
+        except BaseException:
+            self._close(run_id, "FAILED")
+            raise
+        if tags["kedro.runner"] == "ParallelRunner":
+            # The way into worker processes, also into those that have no hooks.
+            tracking.export("MLFLOW_RUN_ID", recording.mlflow_id)
+
+    @hook_impl(tryfirst=True)
+    def before_node_run(self, run_id) -> None:
+        """Make the run active where the node runs: maybe another thread or process."""
+        import mlflow
+
+        recording = self._recordings[run_id]
+        if recording.pid != os.getpid():
+            # A nested run that the node starts must not resume the run passed on.
+            os.environ.pop("MLFLOW_RUN_ID", None)
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        if not mlflow.active_run():
+            mlflow.start_run(run_id=recording.mlflow_id)
+
+    @hook_impl(trylast=True)
+    def after_node_run(self, run_id) -> None:
+        """Let go of the run in a worker thread, which may serve another run next."""
+        import mlflow
+
+        recording = self._recordings[run_id]
+        if threading.get_ident() != recording.thread:
+            end_runs_above(recording.mlflow_id, "FINISHED")
+            mlflow.end_run("RUNNING")
+
+    @hook_impl(trylast=True)
+    def on_node_error(self, run_id) -> None:
+        """Let go of the run in a worker thread, as after a node that succeeds."""
+        self.after_node_run(run_id)
+
+    @hook_impl(trylast=True)
+    def after_pipeline_run(self, run_params, pipeline, catalog) -> None:
+        """Log the saved files that the catalog names, and end the run as FINISHED."""
+        run_id = run_params["run_id"]
+        recording, status = self._recordings[run_id], "FAILED"
+        try:
+            tracking.check_contact(recording.mlflow_id)
+            provenance.record_outputs(
+                recording.mlflow_id, run_id, recording.started, pipeline, catalog
+            )
+            status = "FINISHED"
+        finally:
+            self._close(run_id, status)
+
+    @hook_impl(trylast=True)
+    def on_pipeline_error(self, error, run_params, pipeline, catalog) -> None:
+        """Record node, error and traceback, and end the run as FAILED."""
+        run_id = run_params["run_id"]
+        recording = self._recordings[run_id]
+        try:
+            tracking.check_contact(recording.mlflow_id)
+            provenance.record_failure(recording.mlflow_id, error, pipeline, catalog)
+            provenance.record_outputs(
+                recording.mlflow_id, run_id, recording.started, pipeline, catalog
+            )
+            self._close(run_id, "FAILED")
+        except Exception as trouble:  # the pipeline's own error must reach the caller
+            logger.error("MLflow has no record of this failure: %s", trouble)
+
+    def _open(self, tags: dict[str, str]) -> Recording:
+        """Join the run that the caller has opened, or open one."""
+        import mlflow
+
+        if not tracking.chosen("MLFLOW_RUN_ID"):
+            os.environ.pop("MLFLOW_RUN_ID", None)  # left by an interrupted run
+        if run := mlflow.active_run():
+            opened_by = "caller"
+        elif "MLFLOW_RUN_ID" in os.environ:
+            # The launcher's run decides the experiment, whatever its name says.
+            os.environ.pop("MLFLOW_EXPERIMENT_NAME", None)
+            run, opened_by = mlflow.start_run(), "launcher"
+        else:
+            experiment = tracking.experiment_id(self._config)
+            tracking.close_dead_runs(experiment)
+            run = mlflow.start_run(experiment_id=experiment, tags=tags)
+            opened_by = "us"
+            tracking.export("MLFLOW_EXPERIMENT_ID", experiment)
+        return Recording(run.info.run_id, opened_by)
+
+    def _close(self, run_id: str, status: str) -> None:
+        """End our run with this status; let go of the caller's."""
+        import mlflow
+
+        recording = self._recordings.pop(run_id)
+        if not tracking.chosen("MLFLOW_RUN_ID"):
+            os.environ.pop("MLFLOW_RUN_ID", None)
+        if signal.getsignal(signal.SIGTERM) is exit_on_sigterm and not self._recordings:
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        end_runs_above(recording.mlflow_id, status)
+        if recording.opened_by == "launcher":
+            mlflow.end_run("RUNNING")
+        elif recording.opened_by == "us":
+            if mlflow.active_run():
+                mlflow.end_run(status)
+            else:  # a node has ended it, or this is another thread
+                mlflow.MlflowClient().set_terminated(recording.mlflow_id, status)
+
+    def _prepare_for_the_end(self) -> None:
+        """End open runs as KILLED when the process is interrupted or terminated."""
+        # Registered after MLflow's own handler, which would say FINISHED: runs first.
+        atexit.unregister(self._end_open_runs)
+        atexit.register(self._end_open_runs)
+        if (
+            threading.current_thread() is threading.main_thread()
+            and signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+        ):
+            signal.signal(signal.SIGTERM, exit_on_sigterm)
+
+    def _end_open_runs(self) -> None:
+        for run_id, recording in list(self._recordings.items()):
+            if recording.pid == os.getpid():
+                self._close(run_id, "KILLED")
+
+    def _end_interrupted_run(self) -> None:
+        """End the run that Ctrl-C has left active in a notebook."""
+        import mlflow
+
+        run = mlflow.active_run()
+        within = AbstractRunner.run.__code__
+        running = any(f.f_code is within for f, _ in traceback.walk_stack(None))
+        if run and "kedro.run_id" in run.data.tags and not running:
+            self._recordings.pop(run.data.tags["kedro.run_id"], None)
+            mlflow.end_run("KILLED")
+
+    def _refuse_unknown_parameters(self, runtime_params: dict) -> None:
+        """Refuse ``--params`` that no parameters file declares: a misspelt name."""
+        declared = copy.copy(self._loader)
+        declared.runtime_params = {}
+        if unknown := set(runtime_params) - set(declared["parameters"]):
+            raise ClickException(
+                f"Unknown parameter(s): {', '.join(sorted(unknown))}. "
+                f"conf/base/parameters.yml has: {', '.join(declared['parameters'])}."
+            )
+
+
+def end_runs_above(run_id: str, status: str) -> None:
+    """End nested runs that a node has left open in this thread."""
+    import mlflow
+
+    while (active := mlflow.active_run()) and active.info.run_id != run_id:
+        mlflow.end_run(status)
+
+
+def exit_on_sigterm(signum: int, _frame) -> None:
+    """Leave as after ``sys.exit``, so that open runs are ended; stop the workers."""
+    for child in multiprocessing.active_children():
+        child.terminate()
+    raise SystemExit(128 + signum)

@@ -1,0 +1,5 @@
+"""From the tables to a logged model and its measured quality."""
+
+from .pipeline import create_pipeline
+
+__all__ = ["create_pipeline"]
