@@ -33,7 +33,8 @@ def run(*command, cwd: Path, ok: bool = True, **changes: str):
         timeout=900,
     )
     if ok and result.returncode:
-        pytest.fail(f"{command} exited {result.returncode}\n{result.stdout[-4000:]}\n{result.stderr[-4000:]}")
+        said = f"{result.stdout[-4000:]}\n{result.stderr[-4000:]}"
+        pytest.fail(f"{command} exited {result.returncode}\n{said}")
     return result
 
 
@@ -80,7 +81,7 @@ def build_environment(folder: Path, *requirements: str, python: str = sys.execut
 
 @pytest.fixture(scope="session")
 def bin_(shared, generated) -> Path:
-    """Return the ``bin`` of an environment made of requirements.txt, pytest and ruff."""
+    """Return the ``bin`` of an environment of requirements.txt, pytest and ruff."""
     with FileLock(shared / "environment.lock"):
         folder = shared / "environment"
         if folder.exists():
@@ -98,3 +99,26 @@ def kedro(bin_, project):
         return run(bin_ / "kedro", *words, cwd=cwd, ok=ok, **{"PATH": path, **changes})
 
     return command
+
+
+@pytest.fixture(scope="session")
+def empty_store(shared, bin_):
+    """Return a migrated tracking database without runs, to save each test the wait."""
+    with FileLock(shared / "store.lock"):
+        store = shared / "store.db"
+        if not store.exists():
+            run(bin_ / "mlflow", "db", "upgrade", f"sqlite:///{store}", cwd=shared)
+    return store
+
+
+@pytest.fixture
+def life(project, empty_store):
+    """Return a project whose train_model behaves as the test asks."""
+    (project / "mlflow.db").write_bytes(empty_store.read_bytes())
+    from runs import BEHAVIOUR
+
+    nodes = project / "src" / PACKAGE / "pipelines" / "data_science" / "nodes.py"
+    head, mark, tail = nodes.read_text().partition("    model = sklearn.pipeline.make")
+    assert mark
+    nodes.write_text(head + BEHAVIOUR.lstrip("\n") + mark + tail)
+    return project

@@ -93,18 +93,13 @@ class MLflowRunHooks:
 
     @hook_impl(trylast=True)
     def after_node_run(self, run_id) -> None:
-        """Let go of the run in a worker thread, which may serve another run next."""
-        import mlflow
-
-        recording = self._recordings[run_id]
-        if threading.get_ident() != recording.thread:
-            end_runs_above(recording.mlflow_id, "FINISHED")
-            mlflow.end_run("RUNNING")
+        """Let go of the run in a worker, which may serve another run next."""
+        self._release(run_id, "FINISHED")
 
     @hook_impl(trylast=True)
     def on_node_error(self, run_id) -> None:
-        """Let go of the run in a worker thread, as after a node that succeeds."""
-        self.after_node_run(run_id)
+        """Let go of the run in a worker, which may serve another run next."""
+        self._release(run_id, "FAILED")
 
     @hook_impl(trylast=True)
     def after_pipeline_run(self, run_params, pipeline, catalog) -> None:
@@ -150,10 +145,21 @@ class MLflowRunHooks:
         else:
             experiment = tracking.experiment_id(self._config)
             tracking.close_dead_runs(experiment)
-            run = mlflow.start_run(experiment_id=experiment, tags=tags)
+            run = mlflow.start_run(
+                experiment_id=experiment, tags={**tags, **tracking.process_tags()}
+            )
             opened_by = "us"
             tracking.export("MLFLOW_EXPERIMENT_ID", experiment)
         return Recording(run.info.run_id, opened_by)
+
+    def _release(self, run_id: str, status: str) -> None:
+        """Deactivate the run in a worker thread or process, without ending it."""
+        import mlflow
+
+        recording = self._recordings[run_id]
+        if (os.getpid(), threading.get_ident()) != (recording.pid, recording.thread):
+            end_runs_above(recording.mlflow_id, status)
+            mlflow.end_run("RUNNING")
 
     def _close(self, run_id: str, status: str) -> None:
         """End our run with this status; let go of the caller's."""
@@ -165,8 +171,8 @@ class MLflowRunHooks:
         if signal.getsignal(signal.SIGTERM) is exit_on_sigterm and not self._recordings:
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
         end_runs_above(recording.mlflow_id, status)
-        if recording.opened_by == "launcher":
-            mlflow.end_run("RUNNING")
+        if recording.opened_by == "launcher":  # ends it; but may die with us
+            mlflow.end_run(status if status == "KILLED" else "RUNNING")
         elif recording.opened_by == "us":
             if mlflow.active_run():
                 mlflow.end_run(status)

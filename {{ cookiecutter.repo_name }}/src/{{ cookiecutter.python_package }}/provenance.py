@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import os
 import platform
 import re
 import subprocess
@@ -36,8 +35,6 @@ def identity(run_params: dict[str, Any], project: Path, env: str) -> dict[str, s
         "kedro.pipeline": ",".join(run_params["pipeline_names"] or ["__default__"]),
         "kedro.runner": runner[1] if runner else "SequentialRunner",
         **{f"kedro.{f}": ",".join(run_params[f]) for f in filters if run_params[f]},
-        "process.host": platform.node(),
-        "process.pid": str(os.getpid()),
         "python.executable": sys.executable,
         "python.version": platform.python_version(),
         **git_state(project),
@@ -206,7 +203,9 @@ def failed_node(error: BaseException, text: str, pipeline, catalog) -> str | Non
         if isinstance(task := frame.f_locals.get("self"), Task):
             return task.node.name
     for node in pipeline.nodes:
-        entries = [str(catalog.get(name)) for name in {*node.inputs, *node.outputs}]
-        if f", in {node.func.__name__}\n" in text or any(e in text for e in entries):
+        data = {*node.inputs, *node.outputs}
+        signs = [f"dataset '{name}'" for name in data]
+        signs += [str(catalog.get(name)) for name in data]
+        if any(sign in text for sign in (f", in {node.func.__name__}\n", *signs)):
             return node.name
     return None

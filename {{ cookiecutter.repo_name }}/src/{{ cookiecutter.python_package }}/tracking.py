@@ -168,6 +168,11 @@ def experiment_id(config: dict[str, Any]) -> str:
     return experiment.experiment_id
 
 
+def process_tags() -> dict[str, str]:
+    """Return the tags by which a run's dead process is told."""
+    return {"process.host": platform.node(), "process.pid": str(os.getpid())}
+
+
 def close_dead_runs(experiment: str) -> None:
     """End as KILLED the runs of this host whose process is gone (after a kill -9)."""
     from mlflow import MlflowClient
