@@ -365,3 +365,27 @@ def test_the_http_server_of_kedro_records_each_request(life, bin_, shared, gener
     assert [one.status for one in runs] == ["FINISHED"] * 2
     assert [one.params["model_options.C"] for one in runs] == ["0.5", "2.0"]
     assert all(METRICS <= set(one.metrics) for one in runs)
+
+
+def test_a_project_that_was_moved_opens_its_old_runs(kedro, life, bin_):
+    kedro("run", cwd=life)
+    moved = life.rename(life.parent / "moved there")
+    relocated = run(bin_ / "python", "relocate.py", cwd=moved)
+    assert f"paths now lead to {moved}" in relocated.stdout
+    script = (
+        "import mlflow\n"
+        "run, = mlflow.search_runs(search_all_experiments=True, output_format='list')\n"
+        "kept = mlflow.artifacts.load_text(run.info.artifact_uri + '/data/iris.csv')\n"
+        "assert kept.startswith('sepal_length')\n"
+        "found = mlflow.search_logged_models(\n"
+        "    experiment_ids=[run.info.experiment_id], output_format='list')\n"
+        "model, = found\n"
+        "print(mlflow.pyfunc.load_model(model.model_uri).metadata.signature)\n"
+    )
+    store = {"MLFLOW_TRACKING_URI": f"sqlite:///{moved / 'mlflow.db'}"}
+    assert (
+        "petal_width" in run(bin_ / "python", "-c", script, cwd=moved, **store).stdout
+    )
+    assert "0 paths" in run(bin_ / "python", "relocate.py", cwd=moved).stdout
+    kedro("run", "--pipelines=data_engineering", cwd=moved)
+    assert {one.status for one in recorded(moved)} == {"FINISHED"}
