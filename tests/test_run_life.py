@@ -42,6 +42,34 @@ def test_success(launcher, life, bin_):
         assert one.name == "given"
 
 
+@pytest.mark.parametrize(
+    "part",
+    [
+        "--nodes=split_data",
+        "--to-nodes=train_model",
+        "--pipelines=data_engineering",
+        "--tags=none-of-them",
+    ],
+)
+def test_a_part_of_the_pipeline_is_a_run_too(part, life, kedro):
+    result = kedro("run", part, cwd=life, ok=False)
+    runs = recorded(life)
+    if part == "--tags=none-of-them":  # Kedro refuses an empty pipeline
+        assert result.returncode != 0 and runs == []
+        return
+    assert result.returncode == 0 and [one.status for one in runs] == ["FINISHED"]
+    name, _, value = part.removeprefix("--").partition("=")
+    key = {"nodes": "node_names", "to-nodes": "to_nodes", "pipelines": "pipeline"}[name]
+    assert runs[0].tags[f"kedro.{key}"] == value
+
+
+def test_asynchronous_logging_and_workers(life, bin_):
+    changes = {"MLFLOW_ENABLE_ASYNC_LOGGING": "true"}
+    assert launch("parallel", bin_, life, **changes).returncode == 0
+    (one,) = recorded(life)
+    assert one.status == "FINISHED" and METRICS <= set(one.metrics)
+
+
 @pytest.mark.parametrize("launcher", [*OWN, "caller's run", "mlflow run"])
 def test_a_node_that_raises(launcher, life, bin_):
     result = launch(launcher, bin_, life, BEHAVIOUR="raise")
@@ -84,6 +112,9 @@ def test_a_refused_parameter_leaves_no_run(life, bin_, kedro):
     assert result.returncode == 1
     assert "Unknown parameter(s): nonsense" in result.stderr
     assert recorded(life) == []
+    words, env = command("mlflow run", bin_, life)
+    assert run(*words, "-P", "C=-1", cwd=life, ok=False, **env).returncode != 0
+    assert [one.status for one in recorded(life)] == ["FAILED"]
 
 
 INTERRUPTED = {

@@ -253,6 +253,24 @@ def test_sixteen_runs_at_once(fresh, life, bin_):
     assert {(one.status, one.experiment) for one in runs} == {("FINISHED", PACKAGE)}
 
 
+def test_sixteen_mlflow_runs_at_once_on_an_existing_store(life, bin_):
+    words, env = command("mlflow run", bin_, life)
+    started = [
+        subprocess.Popen(
+            words,
+            cwd=life,
+            env=clean_environment(**env),
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        for _ in range(16)
+    ]
+    statuses = [process.wait(600) for process in started]
+    runs = recorded(life)
+    assert statuses == [0] * 16
+    assert [one.status for one in runs] == ["FINISHED"] * 16
+
+
 PARAMETERS = {
     "long": "x" * 20_000,
     "many": {f"p{i}": i for i in range(150)},

@@ -1,4 +1,4 @@
-"""Entry point of the installed package: ``python -m {{ cookiecutter.python_package }}``."""
+"""Entry point of the installed package, also for ``python -m``."""
 
 import sys
 from pathlib import Path

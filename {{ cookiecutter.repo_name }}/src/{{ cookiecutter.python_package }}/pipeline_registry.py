@@ -5,7 +5,8 @@ from kedro.pipeline import Pipeline
 
 
 def register_pipelines() -> dict[str, Pipeline]:
-    """Map each pipeline's name to the pipeline; ``__default__`` is all of them."""
-    pipelines = find_pipelines()
-    pipelines["__default__"] = sum(pipelines.values())
+    """Map each pipeline's name to the pipeline; ``__default__`` trains."""
+    pipelines = find_pipelines(raise_errors=True)
+    training = (pipeline for name, pipeline in pipelines.items() if name != "score")
+    pipelines["__default__"] = sum(training)
     return pipelines

@@ -117,6 +117,7 @@ def record_origin(
         run_id,
         params=[Param(*item) for item in parameters.items()],
         tags=[RunTag(*item) for item in tags.items()],
+        synchronous=True,  # a thread that logs would not survive a fork
     )
     for name in sorted(pipeline.inputs()):
         if file := catalog_file(name, catalog, catalog_version(name, catalog)):
@@ -187,9 +188,9 @@ def record_failure(run_id: str, error: BaseException, pipeline, catalog) -> None
     client = MlflowClient()
     text = "".join(traceback.format_exception(type(error), error, error.__traceback__))
     node = failed_node(error, text, pipeline, catalog)
-    client.set_tag(run_id, "failure.node", node or "unknown")
+    client.set_tag(run_id, "failure.node", node or "unknown", synchronous=True)
     message = f"{type(error).__name__}: {error}"
-    client.set_tag(run_id, "failure.error", message[:LONGEST_TAG])
+    client.set_tag(run_id, "failure.error", message[:LONGEST_TAG], synchronous=True)
     client.log_text(run_id, text, "failure/traceback.txt")
 
 

@@ -3,8 +3,9 @@
 from omegaconf.resolvers import oc
 
 from .hooks import MLflowRunHooks
+from .registry import RegistryHooks
 
-HOOKS = (MLflowRunHooks(),)
+HOOKS = (MLflowRunHooks(), RegistryHooks())
 
 CONFIG_LOADER_ARGS = {
     "base_env": "base",

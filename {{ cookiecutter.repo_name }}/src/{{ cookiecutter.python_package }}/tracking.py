@@ -30,7 +30,7 @@ class TrackingError(ClickException):
 
 
 def export(name: str, value: str) -> None:
-    """Set an environment variable of MLflow, for child processes too, marked as ours."""
+    """Set a variable of MLflow, for child processes too, and mark it as ours."""
     os.environ[name] = os.environ[f"KEDRO_{name}"] = value
 
 

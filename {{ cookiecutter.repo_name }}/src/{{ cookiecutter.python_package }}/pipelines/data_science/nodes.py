@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime, timezone
+from functools import partial
 from importlib.metadata import version
 
 import lazy_loader as lazy
@@ -14,7 +15,7 @@ from ...schema import FEATURES, TARGET
 mlflow = lazy.load("mlflow")
 pd = lazy.load("pandas")
 sklearn = lazy.load("sklearn")
-figures = lazy.load("{{ cookiecutter.python_package }}.figures", suppress_warning=True)
+figures = lazy.load(f"{__name__.partition('.')[0]}.figures", suppress_warning=True)
 
 
 class ModelOptions(BaseModel, extra="forbid", frozen=True, strict=True):
@@ -24,7 +25,9 @@ class ModelOptions(BaseModel, extra="forbid", frozen=True, strict=True):
     max_iter: int = Field(gt=0)
 
 
-def train_model(train: pd.DataFrame, options: ModelOptions) -> sklearn.pipeline.Pipeline:
+def train_model(
+    train: pd.DataFrame, options: ModelOptions
+) -> sklearn.pipeline.Pipeline:
     """Fit a multi-class logistic regression on standardised measures.
 
     Args:
@@ -44,6 +47,8 @@ def train_model(train: pd.DataFrame, options: ModelOptions) -> sklearn.pipeline.
 def log_model(model: sklearn.pipeline.Pipeline, train: pd.DataFrame) -> str:
     """Log the model to MLflow, so that it can be loaded, compared and served.
 
+    It is logged twice: the second answers requests with probabilities.
+
     A node of its own, after the trained model is saved: a tracking server that fails
     costs no training, and ``kedro run --from-nodes=log_model`` records it later.
 
@@ -52,21 +57,27 @@ def log_model(model: sklearn.pipeline.Pipeline, train: pd.DataFrame) -> str:
         train: The rows it was fitted on; the first are logged as input example.
 
     Returns:
-        The logged model's URI.
+        The URI of the model that answers with the species.
     """
     example = train[FEATURES].head()
     # A named column of strings: a bare array of objects has no type that Spark reads.
-    output = pd.Series(model.predict(example), name=TARGET, dtype="str")
+    species = pd.Series(model.predict(example), name=TARGET, dtype="str")
+    probabilities = pd.DataFrame(model.predict_proba(example), columns=model.classes_)
     pinned = ("mlflow", "pandas", "scikit-learn", "skops")
-    info = mlflow.sklearn.log_model(
+    log = partial(
+        mlflow.sklearn.log_model,
         model,
-        name="model",
-        signature=mlflow.models.infer_signature(example, output),
         input_example=example,
         pip_requirements=[f"{package}=={version(package)}" for package in pinned],
         serialization_format="skops",
     )
-    return info.model_uri
+    log(
+        name="probabilities",
+        signature=mlflow.models.infer_signature(example, probabilities),
+        pyfunc_predict_fn="predict_proba",
+    )
+    signature = mlflow.models.infer_signature(example, species)
+    return log(name="model", signature=signature).model_uri
 
 
 def predict(model: sklearn.pipeline.Pipeline, test: pd.DataFrame) -> pd.DataFrame:
@@ -119,3 +130,20 @@ def report_accuracy(
     now = datetime.now(timezone.utc)
     mlflow.set_tag("time of prediction", now.isoformat(timespec="seconds"))
     return metrics, figures.draw_confusion_matrix(truth, predicted)
+
+
+def draw_quality(
+    model: sklearn.pipeline.Pipeline, test: pd.DataFrame, predictions: pd.DataFrame
+) -> figures.Figure:
+    """Draw the model's coefficients, its precision and recall, and its calibration.
+
+    Args:
+        model: The fitted pipeline.
+        test: The true species, a flower a row.
+        predictions: As ``predict`` returns them, rows as in ``test``.
+
+    Returns:
+        The figure.
+    """
+    probabilities = predictions[list(model.classes_)]
+    return figures.draw_quality(model, test[TARGET].to_numpy(), probabilities)

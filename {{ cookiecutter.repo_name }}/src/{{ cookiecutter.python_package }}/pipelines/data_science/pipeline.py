@@ -2,7 +2,7 @@
 
 from kedro.pipeline import Node, Pipeline
 
-from .nodes import log_model, predict, report_accuracy, train_model
+from .nodes import draw_quality, log_model, predict, report_accuracy, train_model
 
 
 def create_pipeline(**kwargs) -> Pipeline:
@@ -32,6 +32,12 @@ def create_pipeline(**kwargs) -> Pipeline:
                 inputs=["test", "predictions"],
                 outputs=["metrics", "confusion_matrix"],
                 name="report_accuracy",
+            ),
+            Node(
+                func=draw_quality,
+                inputs=["model", "test", "predictions"],
+                outputs="quality",
+                name="draw_quality",
             ),
         ]
     )

@@ -1,0 +1,53 @@
+"""What the template needs while it is rendered: versions, and names that work."""
+
+import platform
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from cookiecutter.exceptions import FailedHookException
+from cookiecutter.hooks import run_script_with_context
+from jinja2 import Environment
+from jinja2.ext import Extension
+
+HOOK = Path(__file__).resolve().with_name("hooks") / "pre_gen_project.py"
+OLDEST_KEDRO = "1.7.0"
+
+
+class Versions(Extension):
+    """Gives templates ``python_version`` and ``kedro_version`` of this machine.
+
+    Plain ``cookiecutter`` may run where Kedro is not installed; the project then
+    names the oldest Kedro that its requirements admit.
+    """
+
+    def __init__(self, environment: Environment) -> None:
+        super().__init__(environment)
+        try:
+            kedro_version = version("kedro")
+        except PackageNotFoundError:
+            kedro_version = OLDEST_KEDRO
+        environment.globals.update(
+            python_version=platform.python_version(), kedro_version=kedro_version
+        )
+
+
+class Names(Extension):
+    """Gives templates ``refuse_bad_names``, which ends the program on a bad name.
+
+    Cookiecutter runs its hooks in the project's folder, so it has made that folder,
+    or failed to, before ``pre_gen_project.py`` can say why the name does not work; and
+    Kedro prints a traceback of a hook that fails. Answers are rendered before both.
+    """
+
+    def __init__(self, environment: Environment) -> None:
+        super().__init__(environment)
+        environment.globals["refuse_bad_names"] = refuse_bad_names
+
+
+def refuse_bad_names(answers: dict[str, object]) -> str:
+    """Let the hook print its one line. Kedro lets ``SystemExit`` pass in silence."""
+    try:
+        run_script_with_context(HOOK, ".", {"cookiecutter": answers})
+    except FailedHookException:
+        raise SystemExit(1) from None
+    return ""

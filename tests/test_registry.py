@@ -1,0 +1,232 @@
+"""Trainings, and which of their models is the champion."""
+
+import os
+import shutil
+import socket
+import subprocess
+import time
+import urllib.request
+from contextlib import contextmanager
+
+import pytest
+import yaml
+from conftest import PACKAGE, REPO, clean_environment, run
+from mlflow import MlflowClient
+
+pytestmark = pytest.mark.slow
+
+WORSE = ("--params", "model_options.C=0.0001")
+
+
+@pytest.fixture
+def train(bin_):
+    """Return a function that trains in a project, by ``kedro run`` or otherwise."""
+
+    def command(project, *options: str, program: str = "kedro", **changes: str):
+        path = {"PATH": f"{bin_}{os.pathsep}{os.environ['PATH']}", "COLUMNS": "300"}
+        return run(bin_ / program, "run", *options, cwd=project, **path | changes)
+
+    return command
+
+
+@pytest.fixture(scope="module")
+def first(generated, bin_, tmp_path_factory):
+    """Return a project in which one model has been trained; tests only look at it."""
+    project = shutil.copytree(generated, tmp_path_factory.mktemp("first") / REPO)
+    path = {"PATH": f"{bin_}{os.pathsep}{os.environ['PATH']}"}
+    run(bin_ / "kedro", "run", cwd=project, **path)
+    return project
+
+
+@pytest.fixture
+def project(first, tmp_path):
+    """Return a copy of it, of the test's own."""
+    return shutil.copytree(first, tmp_path / REPO)
+
+
+def client(project) -> MlflowClient:
+    uri = f"sqlite:///{project}/mlflow.db"
+    return MlflowClient(uri, uri)
+
+
+def versions(store: MlflowClient) -> list:
+    """Return the versions, oldest first."""
+    found = store.search_model_versions(f"name = '{PACKAGE}'")
+    return sorted(found, key=lambda version: int(version.version))
+
+
+def aliases(store: MlflowClient) -> dict[str, int]:
+    found = store.get_registered_model(PACKAGE).aliases
+    return {alias: int(version) for alias, version in found.items()}
+
+
+def configure(project, **settings) -> None:
+    """Write the project's own settings, which win over those of conf/base."""
+    (project / "conf/local/mlflow.yml").write_text(yaml.safe_dump(settings))
+
+
+def last_run(store: MlflowClient):
+    (experiment,) = store.search_experiments(filter_string=f"name = '{PACKAGE}'")
+    return store.search_runs([experiment.experiment_id])[0]
+
+
+def words(result) -> str:
+    """Return all that a command has printed, as one line."""
+    return " ".join((result.stdout + result.stderr).split())
+
+
+def test_the_first_version_is_champion_and_names_its_run_data_and_session(first):
+    store = client(first)
+    (version,) = versions(store)
+    made_by = last_run(store)
+    (data,) = (entry.dataset for entry in made_by.inputs.dataset_inputs)
+    assert aliases(store) == {"champion": 1}
+    assert version.run_id == made_by.info.run_id
+    assert version.tags["data.iris.digest"] == data.digest
+    for tag in ("kedro.session_id", "kedro.run_id"):
+        assert version.tags[tag] == made_by.data.tags[tag]
+    for tags in (version.tags, made_by.data.tags):
+        assert tags["registry.version"] == f"{PACKAGE}/1"
+        assert tags["registry.decision"] == "champion"
+        assert tags["registry.metric"] == "accuracy"
+        assert float(tags["registry.score"]) == made_by.data.metrics["accuracy"]
+
+
+def test_a_worse_version_stays_challenger_and_an_equal_one_wins(project, train):
+    store = client(project)
+    said = words(train(project, *WORSE))
+    assert f"Model {PACKAGE} version 2 is challenger: accuracy" in said
+    assert aliases(store) == {"champion": 1, "challenger": 2}
+    best, worse = versions(store)
+    for tags in (worse.tags, last_run(store).data.tags):
+        assert tags["registry.decision"] == "challenger"
+        assert tags["registry.champion"] == "1"
+        assert tags["registry.champion_score"] == best.tags["registry.score"]
+        assert float(tags["registry.score"]) < float(tags["registry.champion_score"])
+    train(project)
+    assert aliases(store) == {"champion": 3, "challenger": 2}
+
+
+def test_the_margin_and_the_metric_are_settings(project, train):
+    configure(project, champion={"metric": "neg_log_loss", "margin": 0.01})
+    train(project, "--params=model_options.C=1.0")
+    assert aliases(client(project)) == {"champion": 1, "challenger": 2}
+    train(project, "--params=model_options.C=10.0")
+    assert aliases(client(project)) == {"champion": 3, "challenger": 2}
+    tags = last_run(client(project)).data.tags
+    gain = float(tags["registry.score"]) - float(tags["registry.champion_score"])
+    assert tags["registry.metric"] == "neg_log_loss" and gain >= 0.01
+
+
+def test_scoring_and_partial_runs_register_nothing(project, train):
+    train(project, "--pipelines=score")
+    train(project, "--from-nodes=predict")
+    assert len(versions(client(project))) == 1
+
+
+@pytest.mark.parametrize("runner", ["ThreadRunner", "ParallelRunner"])
+def test_every_runner_registers(project, train, runner):
+    train(project, f"--runner={runner}")
+    assert aliases(client(project)) == {"champion": 2}
+
+
+def test_mlflow_run_registers(project, train):
+    uri = {"MLFLOW_TRACKING_URI": f"sqlite:///{project}/mlflow.db"}
+    options = (".", "--env-manager=local", f"--experiment-name={PACKAGE}")
+    train(project, *options, program="mlflow", **uri)
+    assert aliases(client(project)) == {"champion": 2}
+    assert versions(client(project))[1].run_id == last_run(client(project)).info.run_id
+
+
+REFUSALS = {
+    "a name with a slash": ({"registered_model_name": "a/b"}, {}, "a/b"),
+    "no such metric": ({"champion": {"metric": "beauty"}}, {}, "beauty"),
+    "no registry": ({}, {"MLFLOW_REGISTRY_URI": "http://127.0.0.1:9"}, "127.0.0.1"),
+}
+
+
+@pytest.mark.parametrize("settings, env, named", REFUSALS.values(), ids=REFUSALS)
+def test_a_registry_that_refuses_costs_a_line_and_not_the_run(
+    project, train, settings, env, named
+):
+    configure(project, **settings)
+    started = time.monotonic()
+    said = words(train(project, **env))
+    assert time.monotonic() - started < 60
+    assert said.count("has no new champion") == 1 and "Traceback" not in said
+    store = client(project)
+    assert aliases(store) == {"champion": 1}
+    assert last_run(store).info.status == "FINISHED"
+    assert named in last_run(store).data.tags["registry.error"]
+
+
+def test_null_registers_nothing(project, train):
+    configure(project, registered_model_name=None)
+    assert "champion" not in words(train(project))
+    assert len(versions(client(project))) == 1
+    assert last_run(client(project)).info.status == "FINISHED"
+
+
+@contextmanager
+def server(bin_, folder):
+    """Run a tracking server, and yield its address."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [bin_ / "mlflow", "server", "--host=127.0.0.1", f"--port={port}"]
+    store = f"--backend-store-uri=sqlite:///{folder}/server.db"
+    workers = f"--artifacts-destination={folder}/artifacts"
+    process = subprocess.Popen(
+        [*command, store, workers, "--workers=1"],
+        cwd=folder,
+        env=clean_environment(PATH=f"{bin_}{os.pathsep}{os.environ['PATH']}"),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        for _ in range(240):
+            try:
+                urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=5)
+                break
+            except OSError:
+                time.sleep(0.5)
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        process.terminate()
+        process.wait(30)
+
+
+@pytest.mark.parametrize("place", ["SQLite", "a server"])
+def test_trainings_at_once_lose_no_version_and_leave_the_best_as_champion(
+    first, project, bin_, tmp_path, place
+):
+    if place == "SQLite":
+        train_at_once(first, bin_, tmp_path, f"sqlite:///{project}/mlflow.db", known=1)
+    else:
+        with server(bin_, tmp_path) as uri:
+            train_at_once(first, bin_, tmp_path, uri, known=0)
+
+
+def train_at_once(first, bin_, folder, uri: str, known: int) -> None:
+    """Train in three copies of the project at a time, with one registry."""
+    path = f"{bin_}{os.pathsep}{os.environ['PATH']}"
+    strengths = ("1.0", "0.0001", "0.001")
+    trainings = [
+        subprocess.Popen(
+            [bin_ / "kedro", "run", f"--params=model_options.C={C}"],
+            cwd=shutil.copytree(first, folder / C),
+            env=clean_environment(PATH=path, MLFLOW_TRACKING_URI=uri),
+            stdout=subprocess.DEVNULL,
+            stderr=(folder / f"{C}.log").open("w"),
+        )
+        for C in strengths
+    ]
+    for training, C in zip(trainings, strengths, strict=True):
+        assert training.wait(300) == 0, (folder / f"{C}.log").read_text()
+    store = MlflowClient(uri, uri)
+    found = versions(store)
+    assert [int(version.version) for version in found] == list(range(1, known + 4))
+    assert len({version.run_id for version in found}) == len(found)
+    scores = {int(v.version): float(v.tags["registry.score"]) for v in found}
+    assert scores[aliases(store)["champion"]] == max(scores.values())
+    assert len(set(scores.values())) > 1

@@ -1,0 +1,23 @@
+"""The scoring pipeline, which is not part of ``__default__``."""
+
+from kedro.pipeline import Node, Pipeline
+
+from .nodes import score_flowers
+
+
+def create_pipeline(**kwargs) -> Pipeline:
+    """Predict the species of new flowers, chunk by chunk."""
+    return Pipeline(
+        [
+            Node(
+                func=score_flowers,
+                inputs=[
+                    "new_flowers",
+                    "params:score_options.model",
+                    "registered_model_name",
+                ],
+                outputs="scored_flowers",
+                name="score_flowers",
+            ),
+        ]
+    )

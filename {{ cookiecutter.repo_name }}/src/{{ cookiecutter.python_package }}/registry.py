@@ -1,0 +1,183 @@
+"""Which trained model is in use: the versions, and the champion among them."""
+
+from __future__ import annotations
+
+import logging
+import re
+from typing import TYPE_CHECKING
+
+from click import ClickException
+from kedro.config import MissingConfigException
+from kedro.framework.hooks import hook_impl
+
+from . import tracking
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from mlflow.entities import LoggedModel, Run
+
+logger = logging.getLogger(__name__)
+
+
+class RegistryHooks:
+    """Registers the model that a pipeline run has logged; the best is the champion."""
+
+    @hook_impl
+    def after_context_created(self, context) -> None:
+        """Read under which name models are registered, and how they are judged."""
+        try:
+            self._config = context.config_loader["mlflow"]
+        except MissingConfigException:
+            self._config = {}
+
+    @hook_impl
+    def after_catalog_created(self, catalog) -> None:
+        """Let nodes have the name as an input."""
+        catalog["registered_model_name"] = self._config.get("registered_model_name")
+
+    @hook_impl
+    def after_pipeline_run(self, pipeline, catalog) -> None:
+        """Register the logged model; whatever goes wrong here costs nobody the run."""
+        import mlflow
+
+        name = self._config.get("registered_model_name")
+        if not name or "model_uri" not in pipeline.all_outputs():
+            return
+        client = mlflow.MlflowClient()
+        run_id = (mlflow.active_run() or mlflow.last_active_run()).info.run_id
+        try:
+            tracking.check_contact(run_id)
+        except tracking.TrackingError:
+            return  # the run's own hook says so
+        try:
+            with tracking.first_contact():  # it may be another server
+                client.search_registered_models(max_results=1)
+            model, test = trained_model(run_id), catalog.load("test")
+            # Trainings take turns at a SQLite file.
+            with tracking.locked(tracking.sqlite_file(mlflow.get_registry_uri())):
+                register(name, model, test, **self._config.get("champion", {}))
+        except Exception as error:
+            reason = str(error.__cause__ or error).partition("\n")[0]
+            logger.error("Model %s has no new champion: %s", name, reason)
+            client.set_tag(run_id, "registry.error", reason[:5000])
+
+
+def register(
+    name: str,
+    model: LoggedModel,
+    test: pd.DataFrame,
+    metric: str = "accuracy",
+    margin: float = 0.0,
+) -> None:
+    """Register a logged model; it becomes champion if it is as good as the present one.
+
+    Args:
+        name: The registered model's name.
+        model: The model, as its run has logged it.
+        test: Measures in cm and the species, a flower a row: both are judged by it.
+        metric: A scorer of scikit-learn; more is better.
+        margin: By how much the champion must be exceeded, in units of the metric.
+
+    Raises:
+        MlflowException: The registry refuses the name or the model.
+    """
+    import mlflow
+    from sklearn.metrics import get_scorer
+
+    from .schema import FEATURES, TARGET
+
+    def score(uri: str) -> float:
+        judged = mlflow.sklearn.load_model(uri)
+        return float(get_scorer(metric)(judged, test[FEATURES], test[TARGET]))
+
+    client = mlflow.MlflowClient()
+    run = client.get_run(model.source_run_id)
+    version = mlflow.register_model(model.model_uri, name, tags=origin(run))
+    tags = {"registry.version": f"{name}/{version.version}", "registry.metric": metric}
+    tags |= {
+        "registry.margin": margin,
+        "registry.score": (ours := score(model.model_uri)),
+    }
+    while True:
+        champion = client.get_registered_model(name).aliases.get("champion")
+        wins, against = True, "no champion"
+        if champion:
+            theirs = score(f"models:/{name}/{champion}")
+            wins = ours >= theirs + margin
+            against = f"{theirs:.4g} of version {champion}"
+            tags |= {"registry.champion": champion, "registry.champion_score": theirs}
+        # On a server, another training may have chosen a champion meanwhile.
+        if champion == client.get_registered_model(name).aliases.get("champion"):
+            break
+    tags["registry.decision"] = alias = "champion" if wins else "challenger"
+    client.set_registered_model_alias(name, alias, version.version)
+    for key, value in tags.items():
+        client.set_model_version_tag(name, version.version, key, str(value))
+        client.set_tag(model.source_run_id, key, value)
+    logger.info(
+        "Model %s version %s is %s: %s %.4g, against %s and a margin of %s.",
+        name, version.version, alias, metric, ours, against, margin,
+    )  # fmt: skip
+
+
+def origin(run: Run) -> dict[str, str]:
+    """Return the tags that link a version to its Kedro run and its data."""
+    kedro = {k: v for k, v in run.data.tags.items() if k.startswith("kedro.")}
+    data = [entry.dataset for entry in run.inputs.dataset_inputs]
+    return kedro | {f"data.{entry.name}.digest": entry.digest for entry in data}
+
+
+def trained_model(run_id: str) -> LoggedModel:
+    """Return the model that a run has logged by the name of ``model``, or the last one.
+
+    Raises:
+        ValueError: There is none.
+    """
+    from mlflow import MlflowClient
+
+    client = MlflowClient()
+    outputs = client.get_run(run_id).outputs.model_outputs
+    logged = [client.get_logged_model(output.model_id) for output in outputs]
+    named = [model for model in logged if model.name == "model"]
+    if not named:
+        raise ValueError(f"run {run_id} has logged no model called 'model'")
+    return max(named, key=lambda model: model.creation_timestamp)
+
+
+def find_model(name: str, which: str) -> tuple[str, dict[str, str]]:
+    """Find a model by alias, by version number or by the run that logged it.
+
+    Args:
+        name: The registered model's name.
+        which: ``champion`` or another alias, ``3``, or a run's id of 32 digits.
+
+    Returns:
+        The URI to load the model from, and tags that identify it for good.
+
+    Raises:
+        ClickException: There is no such model.
+    """
+    from mlflow import MlflowClient
+    from mlflow.exceptions import MlflowException
+
+    client = MlflowClient()
+    try:
+        if re.fullmatch("[0-9a-f]{32}", which):
+            model = trained_model(which)
+            return model.model_uri, {"model.id": model.model_id, "model.run_id": which}
+        if which.isdigit():
+            version = client.get_model_version(name, which)
+        else:
+            version = client.get_model_version_by_alias(name, which)
+    except (MlflowException, ValueError) as error:
+        raise ClickException(
+            f"{name} has no model '{which}'. Train one with `kedro run`, or score with "
+            "another alias, version or run: --params=score_options.model=NAME"
+        ) from error
+    # SQL stores keep the logged model's id in the source only.
+    model_id = version.model_id or version.source.rpartition("/")[2]
+    return f"models:/{name}/{version.version}", {
+        "model.id": model_id,
+        "model.run_id": version.run_id,
+        "model.version": f"{name}/{version.version}",
+    }
