@@ -82,10 +82,13 @@ def test_a_server_that_is_down(kedro, project):
     assert "MLFLOW_TRACKING_URI" in line
 
 
-def test_a_server_that_hangs(kedro, project):
+@pytest.mark.parametrize("sourced", [False, True], ids=["", "after config.sh"])
+def test_a_server_that_hangs(kedro, project, sourced):
+    name, value = "MLFLOW_HTTP_REQUEST_TIMEOUT", "60"
+    changes = {name: value, f"KEDRO_{name}": value} if sourced else {}
     with socket.create_server(("127.0.0.1", 0)) as silent:
         port = silent.getsockname()[1]
-        line = fails_at_once(kedro, project, f"http://127.0.0.1:{port}")
+        line = fails_at_once(kedro, project, f"http://127.0.0.1:{port}", **changes)
     assert "MLflow cannot record runs" in line
 
 

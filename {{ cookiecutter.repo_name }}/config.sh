@@ -99,8 +99,13 @@ _mlflow_project() {
         esac
     fi
 
-    export MLFLOW_HTTP_REQUEST_MAX_RETRIES="${MLFLOW_HTTP_REQUEST_MAX_RETRIES:-2}"
-    export MLFLOW_HTTP_REQUEST_TIMEOUT="${MLFLOW_HTTP_REQUEST_TIMEOUT:-20}"
+    # KEDRO_MLFLOW_... marks a value as ours: the first contact of a run may be shorter.
+    if [ -z "${MLFLOW_HTTP_REQUEST_MAX_RETRIES:-}" ]; then
+        export MLFLOW_HTTP_REQUEST_MAX_RETRIES=2 KEDRO_MLFLOW_HTTP_REQUEST_MAX_RETRIES=2
+    fi
+    if [ -z "${MLFLOW_HTTP_REQUEST_TIMEOUT:-}" ]; then
+        export MLFLOW_HTTP_REQUEST_TIMEOUT=20 KEDRO_MLFLOW_HTTP_REQUEST_TIMEOUT=20
+    fi
 
     conda=${MLFLOW_CONDA_HOME:-$(_mlflow_find_conda)}
     if [ -n "$conda" ] && _mlflow_is_conda "$conda"; then

@@ -68,8 +68,8 @@ def first_contact() -> Iterator[None]:
     """
     uri = os.environ["MLFLOW_TRACKING_URI"]
     shown = re.sub(r"//[^@/]*@", "//***@", uri)
-    hasty = {k: v for k, v in FIRST_CONTACT.items() if k not in os.environ}
-    os.environ.update(hasty)
+    before = {name: os.environ.get(name) for name in FIRST_CONTACT if not chosen(name)}
+    os.environ.update({name: FIRST_CONTACT[name] for name in before})
     try:
         reach_database(uri)
         with locked(sqlite_file(uri)):
@@ -83,8 +83,9 @@ def first_contact() -> Iterator[None]:
             "store, or set MLFLOW_TRACKING_URI or conf/base/mlflow.yml to another."
         ) from error
     finally:
-        for name in hasty:
+        for name, value in before.items():
             os.environ.pop(name, None)
+            os.environ.update({name: value} if value else {})
 
 
 def check_contact(run_id: str) -> None:
