@@ -20,8 +20,8 @@ lint: .venv/ready
 demo: .venv/ready  ## generate a project into demo/, run it, say what to do next
 	python demo.py
 
-bench: .venv/ready
-	python benchmarks/run.py
+bench: demo  ## time and memory of scoring files
+	python benchmarks/score.py
 
 clean:
 	rm -rf .venv demo build dist artifacts

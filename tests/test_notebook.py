@@ -12,7 +12,9 @@ import json
 from IPython.core.interactiveshell import InteractiveShell
 
 shell = InteractiveShell.instance()
-shell.safe_execfile_ipy("{NOTEBOOK}", raise_exceptions=True)
+for cell in json.load(open("{NOTEBOOK}", encoding="utf-8"))["cells"]:
+    if cell["cell_type"] == "code":
+        shell.run_cell("".join(cell["source"])).raise_error()
 found = shell.user_ns
 drawn = [collection for collection in found["axes"].collections]
 print(json.dumps({{

@@ -8,6 +8,7 @@ import platform
 import re
 import subprocess
 import sys
+import time
 import traceback
 import warnings
 from importlib.metadata import distributions
@@ -121,11 +122,24 @@ def record_origin(
     )
     for name in sorted(pipeline.inputs()):
         if file := catalog_file(name, catalog, catalog_version(name, catalog)):
-            mlflow.log_input(dataset(name, *file), context="input")
+            log_dataset(dataset(name, *file))
             log_file(run_id, *file)
     found = {(d.metadata["Name"], d.version) for d in distributions()}
     packages = "".join(f"{name}=={version}\n" for name, version in sorted(found))
     client.log_text(run_id, packages, "environment/packages.txt")
+
+
+def log_dataset(described: Any) -> None:
+    """Log an input; try again when another run has just stored the same dataset."""
+    import mlflow
+
+    for last in (False, False, True):
+        try:
+            return mlflow.log_input(described, context="input")
+        except mlflow.MlflowException:
+            if last:
+                raise
+            time.sleep(0.2)
 
 
 def catalog_version(name: str, catalog: Any) -> str | None:
