@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +12,10 @@ from filelock import FileLock
 
 ROOT = Path(__file__).resolve().parent.parent
 NAME, REPO, PACKAGE = "Iris Flowers", "iris-flowers", "iris_flowers"
+
+# A shell ignores Ctrl-C for what it starts in the background; our children must not.
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def clean_environment(**changes: str) -> dict[str, str]:

@@ -400,7 +400,7 @@ def test_a_project_that_was_moved_opens_its_old_runs(kedro, life, bin_):
         "assert kept.startswith('sepal_length')\n"
         "found = mlflow.search_logged_models(\n"
         "    experiment_ids=[run.info.experiment_id], output_format='list')\n"
-        "model, = found\n"
+        "model, = (m for m in found if m.name == 'model')\n"
         "print(mlflow.pyfunc.load_model(model.model_uri).metadata.signature)\n"
     )
     store = {"MLFLOW_TRACKING_URI": f"sqlite:///{moved / 'mlflow.db'}"}
