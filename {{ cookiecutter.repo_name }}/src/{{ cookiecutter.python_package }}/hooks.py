@@ -15,7 +15,6 @@ import traceback
 from dataclasses import dataclass, field
 
 from click import ClickException
-from kedro.config import MissingConfigException
 from kedro.framework.hooks import hook_impl
 from kedro.runner import AbstractRunner
 
@@ -49,10 +48,7 @@ class MLflowRunHooks:
     def after_context_created(self, context) -> None:
         """Set where runs go, for notebooks too; end a run that Ctrl-C left open."""
         self._loader = context.config_loader
-        try:
-            self._config = self._loader["mlflow"]
-        except MissingConfigException:
-            self._config = {}
+        self._config = tracking.read_config(self._loader)
         self._project = context.project_path
         self._env = context.env or self._loader.default_run_env
         tracking.configure(self._config, self._project)
@@ -72,7 +68,7 @@ class MLflowRunHooks:
         try:
             provenance.record_origin(recording.mlflow_id, tags, pipeline, catalog)
         except BaseException:
-            self._close(run_id, "FAILED")
+            self._try_to_close(run_id, "FAILED")
             raise
         if tags["kedro.runner"] == "ParallelRunner":
             # The way into worker processes, also into those that have no hooks.
@@ -105,15 +101,16 @@ class MLflowRunHooks:
     def after_pipeline_run(self, run_params, pipeline, catalog) -> None:
         """Log the saved files that the catalog names, and end the run as FINISHED."""
         run_id = run_params["run_id"]
-        recording, status = self._recordings[run_id], "FAILED"
+        recording = self._recordings[run_id]
         try:
             tracking.check_contact(recording.mlflow_id)
             provenance.record_outputs(
                 recording.mlflow_id, run_id, recording.started, pipeline, catalog
             )
-            status = "FINISHED"
-        finally:
-            self._close(run_id, status)
+        except BaseException:
+            self._try_to_close(run_id, "FAILED")
+            raise
+        self._close(run_id, "FINISHED")
 
     @hook_impl(trylast=True)
     def on_pipeline_error(self, error, run_params, pipeline, catalog) -> None:
@@ -126,16 +123,16 @@ class MLflowRunHooks:
             provenance.record_outputs(
                 recording.mlflow_id, run_id, recording.started, pipeline, catalog
             )
-            self._close(run_id, "FAILED")
         except Exception as trouble:  # the pipeline's own error must reach the caller
             logger.error("MLflow has no record of this failure: %s", trouble)
+        finally:
+            self._try_to_close(run_id, "FAILED")
 
     def _open(self, tags: dict[str, str]) -> Recording:
         """Join the run that the caller has opened, or open one."""
         import mlflow
 
-        if not tracking.chosen("MLFLOW_RUN_ID"):
-            os.environ.pop("MLFLOW_RUN_ID", None)  # left by an interrupted run
+        tracking.withdraw("MLFLOW_RUN_ID")  # left by an interrupted run
         if run := mlflow.active_run():
             opened_by = "caller"
         elif "MLFLOW_RUN_ID" in os.environ:
@@ -166,18 +163,25 @@ class MLflowRunHooks:
         import mlflow
 
         recording = self._recordings.pop(run_id)
-        if not tracking.chosen("MLFLOW_RUN_ID"):
-            os.environ.pop("MLFLOW_RUN_ID", None)
+        tracking.withdraw("MLFLOW_RUN_ID")
         if signal.getsignal(signal.SIGTERM) is exit_on_sigterm and not self._recordings:
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
-        end_runs_above(recording.mlflow_id, status)
-        if recording.opened_by == "launcher":  # ends it; but may die with us
-            mlflow.end_run(status if status == "KILLED" else "RUNNING")
-        elif recording.opened_by == "us":
-            if mlflow.active_run():
-                mlflow.end_run(status)
-            else:  # a node has ended it, or this is another thread
-                mlflow.MlflowClient().set_terminated(recording.mlflow_id, status)
+        with tracking.first_contact():  # the store may be gone by now
+            end_runs_above(recording.mlflow_id, status)
+            if recording.opened_by == "launcher":  # ends it; but may die with us
+                mlflow.end_run(status if status == "KILLED" else "RUNNING")
+            elif recording.opened_by == "us":
+                if mlflow.active_run():
+                    mlflow.end_run(status)
+                else:  # a node has ended it, or this is another thread
+                    mlflow.MlflowClient().set_terminated(recording.mlflow_id, status)
+
+    def _try_to_close(self, run_id: str, status: str) -> None:
+        """End our run without hiding the error or signal that ends the pipeline."""
+        try:
+            self._close(run_id, status)
+        except Exception as trouble:
+            logger.error("The MLflow run may still say RUNNING: %s", trouble)
 
     def _prepare_for_the_end(self) -> None:
         """End open runs as KILLED when the process is interrupted or terminated."""
@@ -193,7 +197,7 @@ class MLflowRunHooks:
     def _end_open_runs(self) -> None:
         for run_id, recording in list(self._recordings.items()):
             if recording.pid == os.getpid():
-                self._close(run_id, "KILLED")
+                self._try_to_close(run_id, "KILLED")
 
     def _end_interrupted_run(self) -> None:
         """End the run that Ctrl-C has left active in a notebook."""

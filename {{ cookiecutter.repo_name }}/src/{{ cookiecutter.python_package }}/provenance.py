@@ -8,15 +8,17 @@ import platform
 import re
 import subprocess
 import sys
-import time
 import traceback
 import warnings
 from importlib.metadata import distributions
 from pathlib import Path
 from typing import Any
 
+from kedro.io import DatasetError
 from kedro.runner import Task
 from omegaconf import OmegaConf
+
+from . import tracking
 
 LONGEST_NAME, LONGEST_VALUE, LONGEST_TAG = 250, 6000, 8000
 SECRET = re.compile(r"(^|[._-])(password|passwd|secret|token|api_?key|credentials?)$")
@@ -122,30 +124,20 @@ def record_origin(
     )
     for name in sorted(pipeline.inputs()):
         if file := catalog_file(name, catalog, catalog_version(name, catalog)):
-            log_dataset(dataset(name, *file))
+            described = dataset(name, file[0])
+            tracking.insist(mlflow.log_input, described, context="input")
             log_file(run_id, *file)
     found = {(d.metadata["Name"], d.version) for d in distributions()}
     packages = "".join(f"{name}=={version}\n" for name, version in sorted(found))
     client.log_text(run_id, packages, "environment/packages.txt")
 
 
-def log_dataset(described: Any) -> None:
-    """Log an input; try again when another run has just stored the same dataset."""
-    import mlflow
-
-    for last in (False, False, True):
-        try:
-            return mlflow.log_input(described, context="input")
-        except mlflow.MlflowException:
-            if last:
-                raise
-            time.sleep(0.2)
-
-
 def catalog_version(name: str, catalog: Any) -> str | None:
-    """Return the version that a versioned dataset is loaded with."""
-    entry = catalog.get(name)
-    return getattr(entry, "resolve_load_version", lambda: None)()
+    """Return the version that a versioned dataset is loaded with, if there is one."""
+    try:
+        return getattr(catalog.get(name), "resolve_load_version", lambda: None)()
+    except DatasetError:  # the node that loads it will say so
+        return None
 
 
 def catalog_file(
@@ -160,7 +152,7 @@ def catalog_file(
     return (path, settings) if path.is_file() else None
 
 
-def dataset(name: str, path: Path, _settings: dict[str, Any]) -> Any:
+def dataset(name: str, path: Path) -> Any:
     """Describe an input file: where it is, and the MD5 digest of its bytes."""
     from mlflow.data.dataset_source_registry import resolve_dataset_source
     from mlflow.data.meta_dataset import MetaDataset

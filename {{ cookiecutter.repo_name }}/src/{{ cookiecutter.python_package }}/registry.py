@@ -7,7 +7,6 @@ import re
 from typing import TYPE_CHECKING
 
 from click import ClickException
-from kedro.config import MissingConfigException
 from kedro.framework.hooks import hook_impl
 
 from . import tracking
@@ -25,10 +24,7 @@ class RegistryHooks:
     @hook_impl
     def after_context_created(self, context) -> None:
         """Read under which name models are registered, and how they are judged."""
-        try:
-            self._config = context.config_loader["mlflow"]
-        except MissingConfigException:
-            self._config = {}
+        self._config = tracking.read_config(context.config_loader)
 
     @hook_impl
     def after_catalog_created(self, catalog) -> None:
@@ -90,34 +86,65 @@ def register(
         judged = mlflow.sklearn.load_model(uri)
         return float(get_scorer(metric)(judged, test[FEATURES], test[TARGET]))
 
+    def tag(**tags: object) -> None:
+        for key, value in tags.items():
+            client.set_model_version_tag(name, ours, f"registry.{key}", str(value))
+            client.set_tag(model.source_run_id, f"registry.{key}", value)
+
+    def make(alias: str, number: str) -> None:
+        tracking.insist(client.set_registered_model_alias, name, alias, number)
+
     client = mlflow.MlflowClient()
     run = client.get_run(model.source_run_id)
-    version = mlflow.register_model(model.model_uri, name, tags=origin(run))
-    tags = {"registry.version": f"{name}/{version.version}", "registry.metric": metric}
-    tags |= {
-        "registry.margin": margin,
-        "registry.score": (ours := score(model.model_uri)),
-    }
-    while True:
-        champion = client.get_registered_model(name).aliases.get("champion")
-        wins, against = True, "no champion"
-        if champion:
-            theirs = score(f"models:/{name}/{champion}")
-            wins = ours >= theirs + margin
-            against = f"{theirs:.4g} of version {champion}"
-            tags |= {"registry.champion": champion, "registry.champion_score": theirs}
-        # On a server, another training may have chosen a champion meanwhile.
-        if champion == client.get_registered_model(name).aliases.get("champion"):
-            break
-    tags["registry.decision"] = alias = "champion" if wins else "challenger"
-    client.set_registered_model_alias(name, alias, version.version)
-    for key, value in tags.items():
-        client.set_model_version_tag(name, version.version, key, str(value))
-        client.set_tag(model.source_run_id, key, value)
+    made = mlflow.register_model(model.model_uri, name, tags=origin(run))
+    ours = str(made.version)
+    result = score(model.model_uri)
+    tag(version=f"{name}/{ours}", metric=metric, margin=margin, score=result)
+    settled = champions(name)
+    against, wins = "no champion", True
+    if present := champion(name):
+        theirs = score(f"models:/{name}/{present}")
+        tag(champion=present, champion_score=theirs)
+        against, wins = f"{theirs:.4g} of version {present}", result >= theirs + margin
+    if wins:
+        make("champion", ours)
+        tag(decision="champion")
+        # Trainings at the same time have not seen each other: who looks last, puts the
+        # best of them in its place.
+        rivals = {n: x for n, x in champions(name).items() if n not in settled}
+        best = max(rivals, key=lambda n: (rivals[n], int(n)))
+        if champion(name) != best:
+            make("champion", best)
+        wins = best == ours
+    if not wins:
+        make("challenger", ours)
+        tag(decision="challenger")
     logger.info(
         "Model %s version %s is %s: %s %.4g, against %s and a margin of %s.",
-        name, version.version, alias, metric, ours, against, margin,
-    )  # fmt: skip
+        *(name, ours, "champion" if wins else "challenger"),
+        *(metric, result, against, margin),
+    )
+
+
+def champion(name: str) -> str | None:
+    """Return the number of the version that is champion, if there is one."""
+    from mlflow import MlflowClient
+
+    number = MlflowClient().get_registered_model(name).aliases.get("champion")
+    return str(number) if number else None
+
+
+def champions(name: str) -> dict[str, float]:
+    """Return the scores of the latest versions that became champion, by number."""
+    from mlflow import MlflowClient
+
+    latest = {"max_results": 100, "order_by": ["version_number DESC"]}
+    found = MlflowClient().search_model_versions(f"name = '{name}'", **latest)
+    return {
+        str(version.version): float(version.tags["registry.score"])
+        for version in found
+        if version.tags.get("registry.decision") == "champion"
+    }
 
 
 def origin(run: Run) -> dict[str, str]:

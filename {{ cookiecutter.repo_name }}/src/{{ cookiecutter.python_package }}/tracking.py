@@ -7,17 +7,21 @@ import platform
 import re
 import socket
 import sqlite3
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 from click import ClickException
+from kedro.config import MissingConfigException
 
 # MLflow is imported inside the functions: it takes about a second, and commands that
 # run no pipeline should not wait for it.
 
+# What MLflow says when a constraint of the database or its lock stops a statement.
+DATABASE_ERRORS = ("BAD_REQUEST", "TEMPORARILY_UNAVAILABLE")
 DATABASE_PORTS = {"postgresql": 5432, "mysql": 3306, "mssql": 1433}
 FIRST_CONTACT = {
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
@@ -29,9 +33,23 @@ class TrackingError(ClickException):
     """Runs cannot be recorded; the message says what to do."""
 
 
+def read_config(loader: Any) -> dict[str, Any]:
+    """Return the contents of mlflow.yml; nothing where a project has none."""
+    try:
+        return loader["mlflow"]
+    except MissingConfigException:
+        return {}
+
+
 def export(name: str, value: str) -> None:
     """Set a variable of MLflow, for child processes too, and mark it as ours."""
     os.environ[name] = os.environ[f"KEDRO_{name}"] = value
+
+
+def withdraw(name: str) -> None:
+    """Remove a variable of MLflow that we have set."""
+    if not chosen(name):
+        os.environ.pop(name, None)
 
 
 def chosen(name: str) -> str | None:
@@ -58,7 +76,7 @@ def configure(config: dict[str, Any], project: Path) -> None:
 
 @contextmanager
 def first_contact() -> Iterator[None]:
-    """Guard the first use of the tracking store within a run.
+    """Guard a use of the tracking store that must not wait: the first and the last.
 
     Processes take turns at a SQLite file, because MLflow creates its tables without a
     lock. A server gets five seconds instead of MLflow's four minutes.
@@ -104,6 +122,19 @@ def check_contact(run_id: str) -> None:
             f"{error.message} The pipeline's outputs are saved in data/: record them "
             "later with `kedro run --from-nodes=` and the nodes that log to MLflow."
         ) from error
+
+
+def insist(call: Callable, *args: Any, **kwargs: Any) -> Any:
+    """Call MLflow, and again if another process has just written the same row."""
+    from mlflow.exceptions import MlflowException
+
+    for last in (False, False, True):
+        try:
+            return call(*args, **kwargs)
+        except MlflowException as error:
+            if last or error.error_code not in DATABASE_ERRORS:
+                raise
+            time.sleep(0.2)
 
 
 def reach_database(uri: str) -> None:
