@@ -1,55 +1,16 @@
 """A generated project, an environment made of its requirements, and ways to run it."""
 
-import os
 import shutil
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 from filelock import FileLock
-
-ROOT = Path(__file__).resolve().parent.parent
-NAME, REPO, PACKAGE = "Iris Flowers", "iris-flowers", "iris_flowers"
+from runs import BEHAVIOUR, PACKAGE, REPO, build_environment, generate, path_of, run
 
 # A shell ignores Ctrl-C for what it starts in the background; our children must not.
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
-
-
-def clean_environment(**changes: str) -> dict[str, str]:
-    """Return this process's environment without what would steer Kedro or MLflow."""
-    steering = ("MLFLOW_", "KEDRO_", "CONDA", "VIRTUAL_ENV", "PYTHON")
-    kept = {k: v for k, v in os.environ.items() if not k.startswith(steering)}
-    silent = {"DO_NOT_TRACK": "1", "MLFLOW_DISABLE_TELEMETRY": "true"}
-    return {**kept, **silent, **changes}
-
-
-def run(*command, cwd: Path, ok: bool = True, **changes: str):
-    """Run a command in the clean environment; its output must explain a failure."""
-    result = subprocess.run(
-        [str(word) for word in command],
-        cwd=cwd,
-        env=clean_environment(**changes),
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=900,
-    )
-    if ok and result.returncode:
-        said = f"{result.stdout[-4000:]}\n{result.stderr[-4000:]}"
-        pytest.fail(f"{command} exited {result.returncode}\n{said}")
-    return result
-
-
-def generate(folder: Path, *options: str, name: str = NAME) -> Path:
-    """Generate a project as users do, and return its folder."""
-    before = set(folder.iterdir())
-    command = (sys.executable, "-m", "kedro", "new", f"--starter={ROOT}")
-    run(*command, f"--name={name}", "--telemetry=no", *options, cwd=folder)
-    (project,) = set(folder.iterdir()) - before
-    return project
 
 
 @pytest.fixture(scope="session")
@@ -75,15 +36,6 @@ def project(generated, tmp_path) -> Path:
     return shutil.copytree(generated, tmp_path / REPO)
 
 
-def build_environment(folder: Path, *requirements: str, python: str = sys.executable):
-    """Make a virtual environment that holds only the requirements; return its bin."""
-    run("uv", "venv", "--quiet", f"--python={python}", folder, cwd=folder.parent)
-    bin_ = folder / ("Scripts" if os.name == "nt" else "bin")
-    install = ("uv", "pip", "install", "--quiet", "--compile-bytecode")
-    run(*install, f"--python={bin_ / 'python'}", *requirements, cwd=folder.parent)
-    return bin_
-
-
 @pytest.fixture(scope="session")
 def bin_(shared, generated) -> Path:
     """Return the ``bin`` of an environment of requirements.txt, pytest and ruff."""
@@ -100,8 +52,8 @@ def kedro(bin_, project):
     """Return a function that runs ``kedro`` in the project as its owner would."""
 
     def command(*words: str, cwd: Path = project, ok: bool = True, **changes: str):
-        path = f"{bin_}{os.pathsep}{os.environ['PATH']}"
-        return run(bin_ / "kedro", *words, cwd=cwd, ok=ok, **{"PATH": path, **changes})
+        env = {"PATH": path_of(bin_), **changes}
+        return run(bin_ / "kedro", *words, cwd=cwd, ok=ok, **env)
 
     return command
 
@@ -120,10 +72,24 @@ def empty_store(shared, bin_):
 def life(project, empty_store):
     """Return a project whose train_model behaves as the test asks."""
     (project / "mlflow.db").write_bytes(empty_store.read_bytes())
-    from runs import BEHAVIOUR
-
     nodes = project / "src" / PACKAGE / "pipelines" / "data_science" / "nodes.py"
     head, mark, tail = nodes.read_text().partition("    model = sklearn.pipeline.make")
     assert mark
     nodes.write_text(head + BEHAVIOUR.lstrip("\n") + mark + tail)
     return project
+
+
+@pytest.fixture
+def chromium():
+    """Return a headless browser."""
+    names = ("chromium", "chromium-browser", "google-chrome")
+    installed = next(filter(None, map(shutil.which, names)), None)
+    if not installed:
+        pytest.skip(f"no browser: none of {', '.join(names)} is on PATH")
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        options = ["--no-sandbox", "--disable-gpu"]
+        browser = playwright.chromium.launch(executable_path=installed, args=options)
+        yield browser
+        browser.close()

@@ -1,12 +1,138 @@
-"""Ways to launch a generated project's pipeline, and to read what was recorded."""
+"""Ways to make and launch a generated project, and to read what was recorded."""
 
 import os
+import signal
+import socket
 import sqlite3
 import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from conftest import PACKAGE, run
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+NAME, REPO, PACKAGE = "Iris Flowers", "iris-flowers", "iris_flowers"
+AUTHOR = ("-c", "user.name=Iris", "-c", "user.email=iris@example.org")
+
+
+def clean_environment(**changes: str) -> dict[str, str]:
+    """Return this process's environment without what would steer Kedro or MLflow."""
+    steering = ("MLFLOW_", "KEDRO_", "CONDA", "VIRTUAL_ENV", "PYTHON")
+    kept = {k: v for k, v in os.environ.items() if not k.startswith(steering)}
+    silent = {"DO_NOT_TRACK": "1", "MLFLOW_DISABLE_TELEMETRY": "true"}
+    return {**kept, **silent, **changes}
+
+
+def run(*command, cwd: Path, ok: bool = True, **changes: str):
+    """Run a command in the clean environment; its output must explain a failure."""
+    result = subprocess.run(
+        [str(word) for word in command],
+        cwd=cwd,
+        env=clean_environment(**changes),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=900,
+    )
+    if ok and result.returncode:
+        said = f"{result.stdout[-4000:]}\n{result.stderr[-4000:]}"
+        pytest.fail(f"{command} exited {result.returncode}\n{said}")
+    return result
+
+
+def generate(folder: Path, *options: str, name: str = NAME) -> Path:
+    """Generate a project as users do, and return its folder."""
+    before = set(folder.iterdir())
+    command = (sys.executable, "-m", "kedro", "new", f"--starter={ROOT}")
+    run(*command, f"--name={name}", "--telemetry=no", *options, cwd=folder)
+    (project,) = set(folder.iterdir()) - before
+    return project
+
+
+def build_environment(folder: Path, *requirements: str, python: str = sys.executable):
+    """Make a virtual environment that holds only the requirements; return its bin."""
+    run("uv", "venv", "--quiet", f"--python={python}", folder, cwd=folder.parent)
+    bin_ = folder / ("Scripts" if os.name == "nt" else "bin")
+    install = ("uv", "pip", "install", "--quiet", "--compile-bytecode")
+    run(*install, f"--python={bin_ / 'python'}", *requirements, cwd=folder.parent)
+    return bin_
+
+
+def path_of(bin_: Path) -> str:
+    """Return the PATH of a shell in which an environment is active."""
+    return f"{bin_}{os.pathsep}{os.environ['PATH']}"
+
+
+def start(*command, cwd: Path, output=subprocess.DEVNULL, **changes: str):
+    """Start a command in the clean environment, as the leader of a process group."""
+    return subprocess.Popen(
+        [str(word) for word in command],
+        cwd=cwd,
+        env=clean_environment(**changes),
+        stdin=subprocess.DEVNULL,
+        stdout=output,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def free_port() -> int:
+    """Return a port of this machine that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+@contextmanager
+def serving(
+    *command, port: int, log: Path, health: str = "health", **options
+) -> Iterator[tuple[str, subprocess.Popen]]:
+    """Start a server, wait until it answers, and stop it and its children at the end.
+
+    Args:
+        command: The words that start it.
+        port: The port that they name.
+        log: The file for what it prints.
+        health: The path that answers when it is ready.
+        options: ``cwd`` and environment variables, as for ``start``.
+
+    Yields:
+        Its address and its process.
+    """
+    url = f"http://127.0.0.1:{port}"
+    with log.open("w") as output:
+        process = start(*command, output=output, **options)
+    deadline = time.monotonic() + 300
+    try:
+        while True:
+            assert process.poll() is None, log.read_text()
+            try:
+                urllib.request.urlopen(f"{url}/{health}", timeout=5).close()
+                break
+            except OSError:
+                assert time.monotonic() < deadline, log.read_text()
+                time.sleep(0.3)
+        yield url, process
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGTERM)
+        process.wait(30)
+
+
+def tracking_server(bin_: Path, folder: Path, port: int):
+    """Serve an MLflow store of its own in a folder; see ``serving``."""
+    words = [bin_ / "mlflow", "server", "--host=127.0.0.1", f"--port={port}"]
+    words += ["--workers=1", f"--backend-store-uri=sqlite:///{folder / 'server.db'}"]
+    words += [f"--artifacts-destination={folder / 'artifacts'}"]
+    log = folder / "server.log"
+    return serving(*words, port=port, log=log, cwd=folder, PATH=path_of(bin_))
+
 
 METRICS = {"accuracy", "precision_macro", "recall_macro", "f1_macro", "log_loss"}
 
@@ -74,7 +200,7 @@ def command(launcher: str, bin_: Path, project: Path) -> tuple[list[str], dict]:
     kedro, python = str(bin_ / "kedro"), str(bin_ / "python")
     mlflow_run = [str(bin_ / "mlflow"), "run", str(project), "--env-manager", "local"]
     env = {
-        "PATH": f"{bin_}{os.pathsep}{os.environ['PATH']}",
+        "PATH": path_of(bin_),
         "PROJECT": str(project),
         "READY": str(project / "data" / "ready"),
         "PYTHONPATH": str(project / "src"),
@@ -122,3 +248,9 @@ def command(launcher: str, bin_: Path, project: Path) -> tuple[list[str], dict]:
 def launch(launcher, bin_, project, **changes: str) -> subprocess.CompletedProcess:
     words, env = command(launcher, bin_, project)
     return run(*words, cwd=project, ok=False, **{**env, **changes})
+
+
+def run_script(text: str, bin_, project, launcher="session", cwd=None):
+    """Run Python text with the environment that a launcher would have."""
+    _, env = command(launcher, bin_, project)
+    return run(bin_ / "python", "-c", text, cwd=cwd or project, **env)

@@ -3,33 +3,31 @@
 import json
 import os
 import shutil
-import socket
 import sqlite3
-import subprocess
 import sys
-import time
-import urllib.error
-import urllib.request
 from contextlib import closing
 from pathlib import Path
 
 import pytest
 import yaml
-from conftest import (
+from filelock import FileLock
+from runs import (
+    AUTHOR,
+    METRICS,
     NAME,
     PACKAGE,
     REPO,
     ROOT,
     build_environment,
-    clean_environment,
+    free_port,
+    path_of,
+    recorded,
     run,
+    serving,
 )
-from filelock import FileLock
-from runs import METRICS, recorded
 
 pytestmark = pytest.mark.slow
 
-AUTHOR = ("-c", "user.name=Iris", "-c", "user.email=iris@example.org")
 SECRET = "password: hidden\n"
 
 
@@ -66,11 +64,6 @@ def home(shared, generated, bin_) -> Path:
             (project / "conf" / "base" / "credentials.yml").write_text(SECRET)
             run(bin_ / "kedro", "run", cwd=project, PATH=path_of(bin_))
     return project
-
-
-def path_of(bin_: Path) -> str:
-    """Return the PATH of a shell in which an environment is active."""
-    return f"{bin_}{os.pathsep}{os.environ['PATH']}"
 
 
 def test_git_keeps_the_raw_data_and_leaves_out_runs_and_secrets(home):
@@ -298,57 +291,20 @@ def test_config_sh_leads_every_tool_to_the_projects_store(home, bin_, tmp_path):
 
 
 @pytest.fixture
-def browser():
-    """Return a page of a headless browser."""
-    names = ("chromium", "chromium-browser", "google-chrome")
-    installed = next(filter(None, map(shutil.which, names)), None)
-    if not installed:
-        pytest.skip(f"no browser: none of {', '.join(names)} is on PATH")
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(
-            executable_path=installed, args=["--no-sandbox", "--disable-gpu"]
-        )
-        page = chromium.new_page(viewport={"width": 1900, "height": 1600})
-        page.set_default_timeout(60_000)
-        yield page
-        chromium.close()
-
-
-@pytest.fixture
 def ui(home, bin_, tmp_path):
     """Return the address of `mlflow ui`, started elsewhere after config.sh."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port, log = free_port(), tmp_path / "ui.log"
     script = f"source '{home}/config.sh' && exec mlflow ui --port {port} --workers 1"
-    address = f"http://127.0.0.1:{port}"
-    with (tmp_path / "ui.log").open("w") as log:
-        server = subprocess.Popen(
-            ["bash", "-c", script],
-            cwd=tmp_path,
-            env=clean_environment(PATH=path_of(bin_)),
-            stdout=log,
-            stderr=subprocess.STDOUT,
-        )
-        try:
-            for _ in range(120):
-                try:
-                    urllib.request.urlopen(f"{address}/health", timeout=1).close()
-                    break
-                except (urllib.error.URLError, OSError):
-                    time.sleep(0.5)
-            else:
-                pytest.fail((tmp_path / "ui.log").read_text())
-            yield address
-        finally:
-            server.terminate()
-            server.wait(30)
+    words = ("bash", "-c", script)
+    path = path_of(bin_)
+    with serving(*words, port=port, log=log, cwd=tmp_path, PATH=path) as (url, _):
+        yield url
 
 
-def test_the_ui_shows_metric_parameter_and_confusion_matrix(home, ui, browser):
+def test_the_ui_shows_metric_parameter_and_confusion_matrix(home, ui, chromium):
     (one,) = recorded(home)
+    browser = chromium.new_page(viewport={"width": 1900, "height": 1600})
+    browser.set_default_timeout(60_000)
     artifacts = ROOT / "artifacts"
     artifacts.mkdir(exist_ok=True)
     browser.goto(f"{ui}/#/experiments/1/runs/{one.id}")

@@ -16,11 +16,9 @@ from pathlib import Path
 import pytest
 import rattler
 import yaml
-from conftest import REPO, ROOT, run
 from packaging.requirements import Requirement
-from runs import recorded
+from runs import AUTHOR, REPO, ROOT, free_port, recorded, run
 
-AUTHOR = ("-c", "user.name=Iris", "-c", "user.email=iris@example.org")
 PAGE = ROOT / "docs" / "mlflow-run.md"
 # What activation scripts and `git submodule` call.
 BASICS = ("basename", "bash", "cat", "dirname", "env", "sed", "uname")
@@ -174,9 +172,7 @@ def served(generated, tmp_path_factory):
         parameters.write("\nround: 2\n")
     git("commit", "--quiet", "--all", "--message=Second")
     git("clone", "--quiet", "--bare", ".", str(home / "served" / REPO))
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     options = ["--reuseaddr", "--export-all", f"--base-path={home / 'served'}"]
     options += ["--listen=127.0.0.1", f"--port={port}"]
     server = subprocess.Popen([daemon, *options])

@@ -1,10 +1,9 @@
 """The project's notebook, run from its first cell to its last."""
 
 import json
-import os
 
 import pytest
-from conftest import run
+from runs import path_of, run
 
 NOTEBOOK = "notebooks/explore.ipynb"
 READ = f"""
@@ -37,7 +36,7 @@ def test_it_is_kept_without_output(generated):
 def test_it_finds_the_best_runs_and_draws_the_champions_errors(project, kedro, bin_):
     kedro("run", "--params=model_options.C=0.0001")
     kedro("run")
-    path = {"PATH": f"{bin_}{os.pathsep}{os.environ['PATH']}", "MPLBACKEND": "Agg"}
+    path = {"PATH": path_of(bin_), "MPLBACKEND": "Agg"}
     told = run(bin_ / "python", "-c", READ, cwd=project, **path).stdout
     found = json.loads(told.splitlines()[-1])
     best, worst = found["accuracies"]

@@ -8,8 +8,8 @@ from email import message_from_bytes
 from pathlib import Path
 
 import pytest
-from conftest import NAME, ROOT, build_environment, generate, run
 from filelock import FileLock
+from runs import NAME, ROOT, build_environment, generate, run
 
 pytestmark = pytest.mark.slow
 

@@ -1,17 +1,12 @@
 """Trainings, and which of their models is the champion."""
 
-import os
 import shutil
-import socket
-import subprocess
 import time
-import urllib.request
-from contextlib import contextmanager
 
 import pytest
 import yaml
-from conftest import PACKAGE, REPO, clean_environment, run
 from mlflow import MlflowClient
+from runs import PACKAGE, REPO, free_port, path_of, run, start, tracking_server
 
 pytestmark = pytest.mark.slow
 
@@ -23,7 +18,7 @@ def train(bin_):
     """Return a function that trains in a project, by ``kedro run`` or otherwise."""
 
     def command(project, *options: str, program: str = "kedro", **changes: str):
-        path = {"PATH": f"{bin_}{os.pathsep}{os.environ['PATH']}", "COLUMNS": "300"}
+        path = {"PATH": path_of(bin_), "COLUMNS": "300"}
         return run(bin_ / program, "run", *options, cwd=project, **path | changes)
 
     return command
@@ -33,7 +28,7 @@ def train(bin_):
 def first(generated, bin_, tmp_path_factory):
     """Return a project in which one model has been trained; tests only look at it."""
     project = shutil.copytree(generated, tmp_path_factory.mktemp("first") / REPO)
-    path = {"PATH": f"{bin_}{os.pathsep}{os.environ['PATH']}"}
+    path = {"PATH": path_of(bin_)}
     run(bin_ / "kedro", "run", cwd=project, **path)
     return project
 
@@ -167,60 +162,28 @@ def test_null_registers_nothing(project, train):
     assert last_run(client(project)).info.status == "FINISHED"
 
 
-@contextmanager
-def server(bin_, folder):
-    """Run a tracking server, and yield its address."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    command = [bin_ / "mlflow", "server", "--host=127.0.0.1", f"--port={port}"]
-    store = f"--backend-store-uri=sqlite:///{folder}/server.db"
-    workers = f"--artifacts-destination={folder}/artifacts"
-    process = subprocess.Popen(
-        [*command, store, workers, "--workers=1"],
-        cwd=folder,
-        env=clean_environment(PATH=f"{bin_}{os.pathsep}{os.environ['PATH']}"),
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    try:
-        for _ in range(240):
-            try:
-                urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=5)
-                break
-            except OSError:
-                time.sleep(0.5)
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        process.terminate()
-        process.wait(30)
-
-
 @pytest.mark.parametrize("place", ["SQLite", "a server"])
-def test_trainings_at_once_lose_no_version_and_leave_one_champion(
+def test_trainings_at_once_lose_no_version_and_leave_the_best_as_champion(
     first, project, bin_, tmp_path, place
 ):
     if place == "SQLite":
         train_at_once(first, bin_, tmp_path, f"sqlite:///{project}/mlflow.db", known=1)
     else:
-        with server(bin_, tmp_path) as uri:
+        with tracking_server(bin_, tmp_path, free_port()) as (uri, _):
             train_at_once(first, bin_, tmp_path, uri, known=0)
 
 
 def train_at_once(first, bin_, folder, uri: str, known: int) -> None:
     """Train in three copies of the project at a time, with one registry."""
-    path = f"{bin_}{os.pathsep}{os.environ['PATH']}"
-    # The experiment and the dataset exist; no model is registered yet on a server.
-    known_data = (bin_ / "kedro", "run", "--to-nodes=split_data")
-    run(*known_data, cwd=first, PATH=path, MLFLOW_TRACKING_URI=uri)
+    path = path_of(bin_)
     strengths = ("1.0", "0.0001", "0.001")
     trainings = [
-        subprocess.Popen(
-            [bin_ / "kedro", "run", f"--params=model_options.C={C}"],
+        start(
+            *(bin_ / "kedro", "run", f"--params=model_options.C={C}"),
             cwd=shutil.copytree(first, folder / C),
-            env=clean_environment(PATH=path, MLFLOW_TRACKING_URI=uri),
-            stdout=subprocess.DEVNULL,
-            stderr=(folder / f"{C}.log").open("w"),
+            output=(folder / f"{C}.log").open("w"),
+            PATH=path,
+            MLFLOW_TRACKING_URI=uri,
         )
         for C in strengths
     ]
@@ -231,8 +194,5 @@ def train_at_once(first, bin_, folder, uri: str, known: int) -> None:
     assert [int(version.version) for version in found] == list(range(1, known + 4))
     assert len({version.run_id for version in found}) == len(found)
     scores = {int(v.version): float(v.tags["registry.score"]) for v in found}
+    assert scores[aliases(store)["champion"]] == max(scores.values())
     assert len(set(scores.values())) > 1
-    champion = aliases(store)["champion"]
-    assert champion in scores
-    if uri.startswith("sqlite"):  # where trainings take turns, the best one wins
-        assert scores[champion] == max(scores.values())

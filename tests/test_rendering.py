@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 import yaml
-from conftest import NAME, PACKAGE, REPO, ROOT, clean_environment, run
 from cookiecutter.main import cookiecutter
 from packaging.requirements import Requirement
+from runs import NAME, PACKAGE, REPO, ROOT, clean_environment, run
 from test_names import ACCEPTED
 
 if sys.version_info >= (3, 11):

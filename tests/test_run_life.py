@@ -7,8 +7,18 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import PACKAGE, REPO, clean_environment, run
-from runs import METRICS, SESSION, command, launch, recorded
+from runs import (
+    METRICS,
+    PACKAGE,
+    REPO,
+    SESSION,
+    command,
+    launch,
+    recorded,
+    run,
+    run_script,
+    start,
+)
 
 pytestmark = pytest.mark.slow
 
@@ -131,14 +141,7 @@ INTERRUPTED = {
 def start_waiting(launcher, bin_, project) -> subprocess.Popen:
     """Start a pipeline and return when its node is at work."""
     words, env = command(launcher, bin_, project)
-    process = subprocess.Popen(
-        words,
-        cwd=project,
-        env=clean_environment(**env, BEHAVIOUR="wait"),
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    )
+    process = start(*words, cwd=project, **env, BEHAVIOUR="wait")
     deadline = time.monotonic() + 120
     while not (project / "data" / "ready").exists():
         assert process.poll() is None and time.monotonic() < deadline
@@ -200,8 +203,7 @@ def test_sessions_of_one_process_are_runs_of_their_own(life, bin_):
         "  session_run()\n  session_run()\n"
         "  assert mlflow.active_run().info.run_id == run.info.run_id\n"
     )
-    words, env = command("session", bin_, life)
-    run(words[0], "-c", script, cwd=life, **env)
+    run_script(script, bin_, life)
     statuses = [(one.status, one.experiment) for one in recorded(life)]
     assert statuses[:2] == [("FAILED", PACKAGE), ("FINISHED", PACKAGE)]
     (mine,) = recorded(life)[2:]
@@ -230,8 +232,7 @@ assert mlflow.active_run() is None
 assert shell.run_cell("session.run()").success
 assert mlflow.get_tracking_uri().endswith("{REPO}/mlflow.db")
 """
-    words, env = command("session", bin_, life)
-    run(words[0], "-c", script, cwd=life.parent, **env)
+    run_script(script, bin_, life, cwd=life.parent)
     assert [one.status for one in recorded(life)] == ["KILLED", "FINISHED"]
 
 
@@ -242,8 +243,7 @@ def test_mlflow_run_inside_a_run_is_nested(life, bin_):
         "    mlflow.projects.run(os.environ['PROJECT'], env_manager='local',"
         " parameters={'C': 0.5})\n"
     )
-    words, env = command("caller's run", bin_, life)
-    run(words[0], "-c", script, cwd=life, **env)
+    run_script(script, bin_, life, "caller's run")
     outer, inner = recorded(life)
     assert outer.name == "outer" and outer.metrics == {}
     assert inner.tags["mlflow.parentRunId"] == outer.id

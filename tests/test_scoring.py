@@ -2,14 +2,13 @@
 
 import csv
 import json
-import os
 import random
 import shutil
 
 import pytest
 import yaml
-from conftest import PACKAGE, REPO, run
 from mlflow import MlflowClient
+from runs import PACKAGE, REPO, path_of, run
 
 pytestmark = pytest.mark.slow
 
@@ -23,7 +22,7 @@ GOOD = [5.1, 3.5, 1.4, 0.2]
 def trained(generated, bin_, tmp_path_factory):
     """Return a project with a champion (version 1) and a challenger (version 2)."""
     project = shutil.copytree(generated, tmp_path_factory.mktemp("trained") / REPO)
-    path = {"PATH": f"{bin_}{os.pathsep}{os.environ['PATH']}"}
+    path = {"PATH": path_of(bin_)}
     run(bin_ / "kedro", "run", cwd=project, **path)
     worse = "--params=model_options.C=0.0001"
     run(bin_ / "kedro", "run", worse, cwd=project, **path)
@@ -183,7 +182,7 @@ def test_every_runner_scores_into_one_run(project, score, runner):
 
 
 def test_mlflow_run_scores(project, bin_, tmp_path):
-    path = {"PATH": f"{bin_}{os.pathsep}{os.environ['PATH']}"}
+    path = {"PATH": path_of(bin_)}
     uri = {"MLFLOW_TRACKING_URI": f"sqlite:///{project}/mlflow.db"}
     flowers = table(tmp_path / "two flowers.csv", GOOD, GOOD)
     words = ("run", ".", "-e", "score", "--env-manager=local", "-P", f"input={flowers}")
@@ -215,7 +214,7 @@ def test_memory_does_not_grow_with_the_input(project, bin_, tmp_path):
         "usage = resource.getrusage(resource.RUSAGE_CHILDREN)\n"
         "print(json.dumps(usage.ru_maxrss))\n"
     )
-    path = {"PATH": f"{bin_}{os.pathsep}{os.environ['PATH']}"}
+    path = {"PATH": path_of(bin_)}
 
     def peak(chunks: int) -> float:
         """Return the peak memory of scoring so many chunks, in MB."""

@@ -1,18 +1,13 @@
 """The registered champion, served for real: what it answers and what it refuses."""
 
 import json
-import os
 import shutil
-import signal
-import socket
-import subprocess
-import time
 import urllib.error
 import urllib.request
 from contextlib import contextmanager
 
 import pytest
-from conftest import PACKAGE, REPO, clean_environment, run
+from runs import PACKAGE, REPO, free_port, path_of, run, serving
 
 pytestmark = pytest.mark.slow
 
@@ -27,7 +22,7 @@ def store(project) -> dict[str, str]:
 
 
 def on_path(bin_) -> dict[str, str]:
-    return {"PATH": f"{bin_}{os.pathsep}{os.environ['PATH']}"}
+    return {"PATH": path_of(bin_)}
 
 
 @pytest.fixture(scope="module")
@@ -41,19 +36,10 @@ def trained(generated, bin_, tmp_path_factory):
 @contextmanager
 def serve(bin_, project, uri: str, manager: str = "local"):
     """Serve a model on a free port, and yield a function that asks it."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    command = [bin_ / "mlflow", "models", "serve", "-m", uri, "-p", str(port)]
-    log = (project / "serve.log").open("w+")
-    server = subprocess.Popen(
-        [*command, "--host=127.0.0.1", f"--env-manager={manager}"],
-        cwd=project,
-        env=clean_environment(**store(project), **on_path(bin_)),
-        stdout=log,
-        stderr=subprocess.STDOUT,
-        start_new_session=True,
-    )
+    port, log = free_port(), project / "serve.log"
+    words = [bin_ / "mlflow", "models", "serve", "-m", uri, "-p", port]
+    words += ["--host=127.0.0.1", f"--env-manager={manager}"]
+    env = store(project) | on_path(bin_)
 
     def ask(body=b"", mime: str | None = JSON, path: str = "/invocations"):
         if isinstance(body, dict):
@@ -68,19 +54,8 @@ def serve(bin_, project, uri: str, manager: str = "local"):
         except urllib.error.HTTPError as refusal:
             return refusal.code, refusal.read().decode()
 
-    try:
-        for _ in range(600):
-            try:
-                assert ask(path="/ping")[0] == 200
-                break
-            except OSError:
-                assert server.poll() is None, (project / "serve.log").read_text()
-                time.sleep(0.5)
+    with serving(*words, port=port, log=log, health="ping", cwd=project, **env):
         yield ask
-    finally:
-        os.killpg(server.pid, signal.SIGTERM)
-        server.wait(30)
-        log.close()
 
 
 @pytest.fixture(scope="module")

@@ -11,53 +11,33 @@ import time
 import urllib.request
 
 import pytest
-from conftest import PACKAGE, clean_environment, run
-from runs import METRICS, SESSION, command, recorded
+from runs import (
+    AUTHOR,
+    METRICS,
+    PACKAGE,
+    SESSION,
+    command,
+    free_port,
+    path_of,
+    recorded,
+    run,
+    run_script,
+    serving,
+    start,
+    tracking_server,
+)
 
 pytestmark = pytest.mark.slow
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
-def answers(url: str, process: subprocess.Popen) -> None:
-    """Wait until a server answers."""
-    deadline = time.monotonic() + 90
-    while True:
-        assert process.poll() is None, "the server ended"
-        try:
-            return urllib.request.urlopen(url, timeout=2).read() and None
-        except OSError:
-            assert time.monotonic() < deadline
-            time.sleep(0.3)
 
 
 @pytest.fixture
 def server(bin_, tmp_path, empty_store):
     """Start an MLflow tracking server; give its address and its process."""
-    store, port = tmp_path / "server", free_port()
-    store.mkdir()
-    shutil.copy(empty_store, store / "server.db")
-    words = [bin_ / "mlflow", "server", "--port", port, "--workers", 1]
-    words += ["--backend-store-uri", f"sqlite:///{store / 'server.db'}"]
-    words += ["--artifacts-destination", store / "artifacts"]
-    process = subprocess.Popen(
-        [str(word) for word in words],
-        cwd=store,
-        env=clean_environment(PATH=f"{bin_}{os.pathsep}{os.environ['PATH']}"),
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    )
-    url = f"http://127.0.0.1:{port}"
-    answers(f"{url}/health", process)
-    yield url, process
-    if process.poll() is None:
-        os.killpg(process.pid, 9)
-    process.wait()
+    folder = tmp_path / "server"
+    folder.mkdir()
+    shutil.copy(empty_store, folder / "server.db")
+    with tracking_server(bin_, folder, free_port()) as found:
+        yield found
 
 
 def fails_at_once(kedro, project, uri: str, **changes: str) -> str:
@@ -208,16 +188,9 @@ def test_a_server_that_dies_in_the_middle_costs_no_output(kedro, life, server, b
         "BEHAVIOUR": "wait",
         "READY": str(life / "data" / "ready"),
         "GONE": str(life / "data" / "gone"),
-        "PATH": f"{bin_}{os.pathsep}{os.environ['PATH']}",
+        "PATH": path_of(bin_),
     }
-    started = subprocess.Popen(
-        [str(bin_ / "kedro"), "run"],
-        cwd=life,
-        env=clean_environment(**env),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
+    started = start(*(bin_ / "kedro", "run"), cwd=life, output=subprocess.PIPE, **env)
     while not (life / "data" / "ready").exists():
         assert started.poll() is None
         time.sleep(0.1)
@@ -240,16 +213,8 @@ def test_sixteen_runs_at_once(fresh, life, bin_):
     if fresh:
         (life / "mlflow.db").unlink()
     words, env = command("sequential", bin_, life)
-    started = [
-        subprocess.Popen(
-            [*words, "--pipelines=data_engineering"],
-            cwd=life,
-            env=clean_environment(**env),
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
-        for _ in range(16)
-    ]
+    words = [*words, "--pipelines=data_engineering"]
+    started = [start(*words, cwd=life, **env) for _ in range(16)]
     assert [process.wait(300) for process in started] == [0] * 16
     runs = recorded(life)
     assert len(runs) == 16
@@ -258,16 +223,7 @@ def test_sixteen_runs_at_once(fresh, life, bin_):
 
 def test_sixteen_mlflow_runs_at_once_on_an_existing_store(life, bin_):
     words, env = command("mlflow run", bin_, life)
-    started = [
-        subprocess.Popen(
-            words,
-            cwd=life,
-            env=clean_environment(**env),
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
-        for _ in range(16)
-    ]
+    started = [start(*words, cwd=life, **env) for _ in range(16)]
     statuses = [process.wait(600) for process in started]
     runs = recorded(life)
     assert statuses == [0] * 16
@@ -310,8 +266,7 @@ def test_a_parameter_that_the_caller_logged_is_not_overwritten(life, bin_):
         "    mlflow.log_param('model_options.max_iter', 7)\n"
         "    session_run()\n"
     )
-    words, env = command("caller's run", bin_, life)
-    run(words[0], "-c", script, cwd=life, **env)
+    run_script(script, bin_, life, "caller's run")
     (one,) = recorded(life)
     assert one.params["model_options.C"] == "1e0"
     assert one.params["model_options.max_iter"] == "7"
@@ -345,10 +300,9 @@ def test_a_large_input_is_named_but_not_copied(kedro, life):
 
 
 def test_runs_name_the_commit_and_a_changed_tree(kedro, life):
-    git = ("git", "-c", "user.name=a", "-c", "user.email=a@example.org")
     run("git", "init", "-q", cwd=life)
     run("git", "add", "-A", cwd=life)
-    run(*git, "commit", "-q", "-m", "First", cwd=life)
+    run("git", *AUTHOR, "commit", "-q", "-m", "First", cwd=life)
     commit = run("git", "rev-parse", "HEAD", cwd=life).stdout.strip()
     kedro("run", "--pipelines=data_engineering", cwd=life)
     (life / "README.md").write_text("changed")
@@ -361,27 +315,15 @@ def test_runs_name_the_commit_and_a_changed_tree(kedro, life):
 def test_the_http_server_of_kedro_records_each_request(life, bin_, shared, generated):
     probe = run(bin_ / "python", "-c", "import fastapi, uvicorn", cwd=life, ok=False)
     assert probe.returncode == 0, "MLflow brings fastapi and uvicorn"
-    port = free_port()
+    port, log = free_port(), life.parent / "server.log"
     _, env = command("sequential", bin_, life)
-    process = subprocess.Popen(
-        [str(bin_ / "kedro"), "server", "start", "--port", str(port)],
-        cwd=life,
-        env=clean_environment(**env),
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    )
-    url = f"http://127.0.0.1:{port}"
-    try:
-        answers(f"{url}/health", process)
+    words = (bin_ / "kedro", "server", "start", "--port", port)
+    with serving(*words, port=port, log=log, cwd=life, **env) as (url, _):
         for c in (0.5, 2.0):
             body = json.dumps({"params": {"model_options": {"C": c}}}).encode()
             kind = {"Content-Type": "application/json"}
             request = urllib.request.Request(f"{url}/run", body, kind)
             assert urllib.request.urlopen(request, timeout=120).status == 200
-    finally:
-        os.killpg(process.pid, 15)
-        process.wait(30)
     runs = recorded(life)
     assert [one.status for one in runs] == ["FINISHED"] * 2
     assert [one.params["model_options.C"] for one in runs] == ["0.5", "2.0"]

@@ -1,65 +1,31 @@
 """What people see of models and runs in the browser."""
 
-import os
-import shutil
-import socket
-import subprocess
-import time
-import urllib.request
-
 import pytest
-from conftest import PACKAGE, ROOT, clean_environment
 from mlflow import MlflowClient
+from runs import PACKAGE, ROOT, free_port, path_of, serving
 
 pytestmark = pytest.mark.slow
 
 
 @pytest.fixture
-def page():
-    """Return a page of a headless browser."""
-    names = ("chromium", "chromium-browser", "google-chrome")
-    installed = next(filter(None, map(shutil.which, names)), None)
-    if not installed:
-        pytest.skip(f"no browser: none of {', '.join(names)} is on PATH")
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        options = ["--no-sandbox", "--disable-gpu"]
-        chromium = playwright.chromium.launch(executable_path=installed, args=options)
-        page = chromium.new_page(viewport={"width": 1500, "height": 1000})
-        page.set_default_timeout(60_000)
-        yield page
-        chromium.close()
+def page(chromium):
+    """Return an empty page."""
+    page = chromium.new_page(viewport={"width": 1500, "height": 1000})
+    page.set_default_timeout(60_000)
+    return page
 
 
 @pytest.fixture
 def ui(project, kedro, bin_):
     """Return the address of the UI over a champion and a challenger."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    store = f"sqlite:///{project}/mlflow.db"
     kedro("run")
     kedro("run", "--params=model_options.C=0.0001")
-    options = (f"--port={port}", f"--backend-store-uri={store}", "--workers=1")
-    server = subprocess.Popen(
-        [bin_ / "mlflow", "ui", *options],
-        cwd=project,
-        env=clean_environment(PATH=f"{bin_}{os.pathsep}{os.environ['PATH']}"),
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    try:
-        for _ in range(240):
-            try:
-                urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=5)
-                break
-            except OSError:
-                time.sleep(0.5)
-        yield f"http://127.0.0.1:{port}/#"
-    finally:
-        server.terminate()
-        server.wait(30)
+    port, log = free_port(), project / "ui.log"
+    store = f"--backend-store-uri=sqlite:///{project}/mlflow.db"
+    words = (bin_ / "mlflow", "ui", f"--port={port}", store, "--workers=1")
+    path = path_of(bin_)
+    with serving(*words, port=port, log=log, cwd=project, PATH=path) as (url, _):
+        yield f"{url}/#"
 
 
 def test_the_champion_its_picture_and_its_rival_are_shown(ui, page, project):

@@ -1,12 +1,11 @@
 """The workflow that a generated project brings for GitHub Actions."""
 
-import os
 import re
 from pathlib import Path
 
 import pytest
 import yaml
-from conftest import ROOT, build_environment, run
+from runs import ROOT, build_environment, path_of, run
 
 WORKFLOW = Path(".github/workflows/ci.yml")
 SOURCE = ROOT / "{{ cookiecutter.repo_name }}" / WORKFLOW
@@ -84,7 +83,7 @@ def test_its_steps_pass_in_a_fresh_project(project, workflow, tmp_path):
     author = ("-c", "user.name=Iris", "-c", "user.email=iris@example.org")
     run("git", *author, "commit", "--quiet", "--message=First", cwd=project)
     bin_ = build_environment(tmp_path / "environment", "pip")
-    path = f"{bin_}{os.pathsep}{os.environ['PATH']}"
+    path = path_of(bin_)
     env = {**workflow["env"], "PATH": path, "GITHUB_ACTIONS": "true", "CI": "true"}
     commands = [step["run"] for step in steps(workflow) if "run" in step]
     for command in commands:
