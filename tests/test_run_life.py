@@ -212,7 +212,7 @@ def test_sessions_of_one_process_are_runs_of_their_own(life, bin_):
 
 def test_a_notebook_that_was_interrupted_starts_a_new_run(life, bin_):
     script = f"""
-import os, threading, _thread, pathlib, time
+import os, pathlib, signal, threading, time
 from IPython.testing.globalipapp import start_ipython
 shell = start_ipython()
 shell.run_line_magic("load_ext", "kedro.ipython")
@@ -220,7 +220,7 @@ shell.run_line_magic("reload_kedro", os.environ["PROJECT"])
 def interrupt():
     while not pathlib.Path(os.environ["READY"]).exists():
         time.sleep(0.1)
-    _thread.interrupt_main()
+    os.kill(os.getpid(), signal.SIGINT)
 os.environ["BEHAVIOUR"] = "wait"
 threading.Thread(target=interrupt).start()
 shell.run_cell("session.run()")
