@@ -15,6 +15,10 @@ if TYPE_CHECKING:
     import pandas as pd
     from mlflow.entities import LoggedModel, Run
 
+MOST_AT_ONCE = 20  # trainings that register at the same time and are compared
+# What stores answer when there is no such alias.
+NOT_FOUND = ("INVALID_PARAMETER_VALUE", "RESOURCE_DOES_NOT_EXIST")
+
 logger = logging.getLogger(__name__)
 
 
@@ -82,9 +86,11 @@ def register(
 
     from .schema import FEATURES, TARGET
 
+    truth = test[TARGET].to_numpy(dtype=str)  # scikit-learn is slow with objects
+
     def score(uri: str) -> float:
         judged = mlflow.sklearn.load_model(uri)
-        return float(get_scorer(metric)(judged, test[FEATURES], test[TARGET]))
+        return float(get_scorer(metric)(judged, test[FEATURES], truth))
 
     def tag(**tags: object) -> None:
         for key, value in tags.items():
@@ -129,16 +135,22 @@ def register(
 def champion(name: str) -> str | None:
     """Return the number of the version that is champion, if there is one."""
     from mlflow import MlflowClient
+    from mlflow.exceptions import MlflowException
 
-    number = MlflowClient().get_registered_model(name).aliases.get("champion")
-    return str(number) if number else None
+    try:  # not by the registered model, which brings all its versions along
+        version = MlflowClient().get_model_version_by_alias(name, "champion")
+    except MlflowException as error:
+        if error.error_code not in NOT_FOUND:
+            raise
+        return None
+    return str(version.version)
 
 
 def champions(name: str) -> dict[str, float]:
     """Return the scores of the latest versions that became champion, by number."""
     from mlflow import MlflowClient
 
-    latest = {"max_results": 100, "order_by": ["version_number DESC"]}
+    latest = {"max_results": MOST_AT_ONCE, "order_by": ["version_number DESC"]}
     found = MlflowClient().search_model_versions(f"name = '{name}'", **latest)
     return {
         str(version.version): float(version.tags["registry.score"])
