@@ -55,7 +55,9 @@ def draw_quality(
         style = {"color": COLOURS[number % len(COLOURS)], "label": species}
         width = max(1, 4 - number)  # lines that coincide all show
         left.barh(positions + number * height, coefficients[number], height, **style)
-        precision, recall, _ = precision_recall_curve(truth == species, likely)
+        precision, recall, _ = precision_recall_curve(
+            truth == species, likely, drop_intermediate=True
+        )
         middle.step(recall, precision, where="post", linewidth=width, **style)
         table = pd.DataFrame({"expected": likely, "found": truth == species})
         means = table.groupby(np.floor(likely * 4.999)).mean()

@@ -127,7 +127,8 @@ def record_origin(
             described = dataset(name, file[0])
             tracking.insist(mlflow.log_input, described, context="input")
             log_file(run_id, *file)
-    found = {(d.metadata["Name"], d.version) for d in distributions()}
+    read = (distribution.metadata for distribution in distributions())  # parsed once
+    found = {(about["Name"], about["Version"]) for about in read}
     packages = "".join(f"{name}=={version}\n" for name, version in sorted(found))
     client.log_text(run_id, packages, "environment/packages.txt")
 

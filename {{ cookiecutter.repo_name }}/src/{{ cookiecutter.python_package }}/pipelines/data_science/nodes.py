@@ -41,7 +41,7 @@ def train_model(
         sklearn.preprocessing.StandardScaler(),
         sklearn.linear_model.LogisticRegression(**options.model_dump()),
     )
-    return model.fit(train[FEATURES], train[TARGET].to_numpy(dtype=object))
+    return model.fit(train[FEATURES], train[TARGET].to_numpy(dtype=str))
 
 
 def log_model(model: sklearn.pipeline.Pipeline, train: pd.DataFrame) -> str:
@@ -111,7 +111,8 @@ def report_accuracy(
         Accuracy, macro averages of precision, recall and F1 (all 0 to 1) and log
         loss (nats); the confusion matrix as a figure.
     """
-    truth, predicted = test[TARGET].to_numpy(), predictions[TARGET].to_numpy()
+    truth = test[TARGET].to_numpy(dtype=str)  # scikit-learn is slow with objects
+    predicted = predictions[TARGET].to_numpy(dtype=str)
     probabilities = predictions.drop(columns=TARGET)
     precision, recall, f1, _ = sklearn.metrics.precision_recall_fscore_support(
         truth, predicted, average="macro", zero_division=0
@@ -146,4 +147,5 @@ def draw_quality(
         The figure.
     """
     probabilities = predictions[list(model.classes_)]
-    return figures.draw_quality(model, test[TARGET].to_numpy(), probabilities)
+    truth = test[TARGET].to_numpy(dtype=str)
+    return figures.draw_quality(model, truth, probabilities)
