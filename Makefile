@@ -20,8 +20,8 @@ lint: .venv/ready
 demo: .venv/ready  ## generate a project into demo/, run it, say what to do next
 	python demo.py
 
-bench: demo  ## time and memory of scoring files
-	python benchmarks/score.py
+bench: .venv/ready  ## times, memory and sizes, beside other ways to track: an hour
+	python benchmarks/run.py $(MEASURES)
 
 clean:
 	rm -rf .venv demo build dist artifacts

@@ -1,0 +1,354 @@
+"""What tracking costs, beside other ways to have it: times, memory, sizes, ratios.
+
+    make bench                                  everything: about an hour
+    make bench MEASURES="runs commands"         some of it
+    make bench MEASURES="runs --rounds=15"      steadier medians
+
+All train the same estimator on the same data, as whole processes, in alternation:
+
+- plain: the pipeline's four nodes, MLflow not imported: the floor
+- article: MLflow called in the nodes, as in the article of 2019
+- kedro-mlflow: the plugin's hook and datasets
+- untracked: the generated project without its hooks and what speaks to MLflow
+- ours: the generated project
+
+Prints Markdown, and keeps every sample in benchmarks/results.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import random
+import shutil
+import subprocess
+import sys
+from dataclasses import astuple
+from pathlib import Path
+
+from timing import Sample, Task, alternate, mib, seconds, table
+
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parent
+BUILD = ROOT / "build" / "bench"
+PEERS = HERE / "peers"
+IRIS = ROOT / "{{ cookiecutter.repo_name }}" / "data" / "01_raw" / "iris.csv"
+ROWS, HISTORY = 5_000_000, 1_000
+
+Samples = dict[str, list[Sample]]
+Ratio = tuple[str, float, float]  # what, measured, not to be exceeded
+
+
+def call(*command: str | Path, cwd: Path = BUILD) -> None:
+    """Run a command that prepares a measurement.
+
+    Raises:
+        SystemExit: It has failed.
+    """
+    done = subprocess.run(
+        command, cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+    if done.returncode:
+        sys.exit(f"{done.stdout}\n{' '.join(map(str, command))} failed")
+
+
+def environment(name: str, *packages: str | Path) -> Path:
+    """Build an environment once; return its ``bin``."""
+    folder = BUILD / f"env-{name}"
+    if not folder.exists():
+        call("uv", "venv", "--python", sys.executable, folder)
+        install = ("uv", "pip", "install", "--compile-bytecode", "--python", folder)
+        call(*install, *packages)
+    return folder / "bin"
+
+
+def new(name: str, *options: str) -> Path:
+    """Generate a project; return its folder."""
+    shutil.rmtree(BUILD / name, ignore_errors=True)
+    call("kedro", "new", f"--name={name}", "--telemetry=no", *options)
+    return BUILD / name
+
+
+def ours(name: str) -> Path:
+    """Generate our project; return its folder."""
+    return new(name, f"--starter={ROOT}")
+
+
+def untracked(name: str) -> Path:
+    """Generate our project and take out what speaks to MLflow; return its folder."""
+    project = ours(name)
+    shutil.copytree(PEERS / "untracked", project / "src" / name, dirs_exist_ok=True)
+    return project
+
+
+def empty(name: str) -> Path:
+    """Generate Kedro's own project without an example; return its folder."""
+    return new(name, "--tools=none", "--example=n")
+
+
+def peer(name: str, *overlays: str) -> Path:
+    """Fill an empty project with a peer's pipeline; return its folder."""
+    shutil.rmtree(BUILD / name, ignore_errors=True)
+    project = empty("peer").rename(BUILD / name)
+    for overlay in overlays:
+        shutil.copytree(PEERS / overlay, project, dirs_exist_ok=True)
+    (project / "data" / "01_raw").mkdir(parents=True)
+    shutil.copy(IRIS, project / "data" / "01_raw")
+    return project
+
+
+def forget(project: Path) -> None:
+    """Remove a project's tracking store."""
+    for file in project.glob("mlflow.db*"):
+        file.unlink()
+    shutil.rmtree(project / "mlruns", ignore_errors=True)
+
+
+def fill(project: Path, python: Path) -> None:
+    """Run the pipeline HISTORY times, in two processes."""
+    command = (python, HERE / "history.py", project, str(HISTORY // 2))
+    quiet = subprocess.DEVNULL
+    pair = [subprocess.Popen(command, stdout=quiet, stderr=quiet) for _ in range(2)]
+    if any([process.wait() for process in pair]):
+        sys.exit(f"the runs of {project} failed: {' '.join(map(str, command))}")
+
+
+def write_rows(file: Path, rows: int) -> None:
+    """Write flowers like those of the example, each a little different."""
+    header, *lines = IRIS.read_text().split()
+    flowers = [line.split(",") for line in lines]
+    chance = random.Random(0)
+    with file.open("w") as out:
+        out.write(f"{header}\n")
+        for _ in range(rows // len(flowers)):
+            for *measures, species in flowers:
+                shift = chance.random() / 10
+                cells = (f"{float(measure) + shift:.3f}" for measure in measures)
+                out.write(f"{','.join(cells)},{species}\n")
+
+
+def measure_runs(rounds: int) -> tuple[Samples, list[Ratio]]:
+    """Measure whole runs of the pipeline, beside the peers and in other stores."""
+    project, long, fresh = ours("ours"), ours("long"), ours("fresh")
+    requirements = ("-r", project / "requirements.txt")
+    env = environment("ours", *requirements)
+    plugin = environment("plugin", *requirements, "kedro-mlflow")
+    run = (str(env / "kedro"), "run")
+    fill(long, env / "python")
+    trivial = BUILD / "trivial"
+    trivial.mkdir(exist_ok=True)
+    (trivial / "MLproject").write_text('entry_points: {main: {command: "true"}}\n')
+    launch = (str(env / "mlflow"), "run", ".", "--env-manager=local")
+    store = {
+        "MLFLOW_TRACKING_URI": f"sqlite:///{project / 'mlflow.db'}",
+        "MLFLOW_EXPERIMENT_NAME": "ours",
+        "PATH": f"{env}:{os.environ['PATH']}",
+    }
+    tasks = [
+        Task("plain", run, peer("plain", "plain")),
+        Task(
+            *("article", run, peer("article", "plain", "article")),
+            env={"MLFLOW_TRACKING_URI": "sqlite:///mlflow.db"},
+        ),
+        Task(
+            *("kedro-mlflow", (str(plugin / "kedro"), "run")),
+            peer("kedro-mlflow", "plain", "kedro-mlflow"),
+        ),
+        Task("untracked", run, untracked("untracked")),
+        Task("ours", run, project),
+        Task("ours, `mlflow run`", launch, project, store),
+        Task("`mlflow run` of nothing", launch, trivial, store),
+        Task("ours, empty store", run, fresh, before=lambda: forget(fresh)),
+        Task(f"ours, after {HISTORY:,} runs", run, long),
+    ]
+    samples = alternate(tasks, rounds)
+    time = {name: seconds(taken) for name, taken in samples.items()}
+    return samples, [
+        ("ours / plain", time["ours"] / time["plain"], 2.0),
+        ("ours / untracked", time["ours"] / time["untracked"], 2.0),
+        ("ours / article", time["ours"] / time["article"], 0.6),
+        ("ours / kedro-mlflow", time["ours"] / time["kedro-mlflow"], 0.6),
+        ("`mlflow run` / `kedro run`", time["ours, `mlflow run`"] / time["ours"], 1.6),
+        ("empty store / warm store", time["ours, empty store"] / time["ours"], 1.5),
+        (
+            f"run {HISTORY + 1:,} / run 1",
+            time[f"ours, after {HISTORY:,} runs"] / time["ours"],
+            1.1,
+        ),
+    ]
+
+
+def measure_rows(rounds: int) -> tuple[Samples, list[Ratio]]:
+    """Measure whether tracking grows with the data."""
+    pairs = {"": (untracked("untracked"), ours("ours"))}
+    pairs[" of many rows"] = untracked("manyuntracked"), ours("many")
+    for project in pairs[" of many rows"]:
+        write_rows(project / "data" / "01_raw" / "iris.csv", ROWS)
+    env = environment("ours", "-r", pairs[""][1] / "requirements.txt")
+    run = (str(env / "kedro"), "run")
+    tasks = [
+        Task(f"{name}{size}", run, project)
+        for size, projects in pairs.items()
+        for name, project in zip(("untracked", "ours"), projects, strict=True)
+    ]
+    samples = alternate(tasks, rounds)
+    plain, few, plain_many, many = samples.values()
+    extra = seconds(many) - seconds(plain_many)
+    return samples, [
+        (
+            f"extra seconds of tracking, {ROWS:,} rows / 150 rows",
+            extra / (seconds(few) - seconds(plain)),
+            1.5,
+        ),
+        (f"peak memory at {ROWS:,} rows", mib(many) / mib(plain_many), 1.1),
+    ]
+
+
+def measure_commands(rounds: int) -> tuple[Samples, list[Ratio]]:
+    """Measure commands that run no pipeline."""
+    projects = {"empty project": empty("empty"), "ours": ours("ours")}
+    env = environment("ours", "-r", projects["ours"] / "requirements.txt")
+    words = {"kedro --help": ("--help",), "kedro registry list": ("registry", "list")}
+    tasks = [
+        Task(f"`{command}`, {name}", (str(env / "kedro"), *options), project)
+        for command, options in words.items()
+        for name, project in projects.items()
+    ]
+    samples = alternate(tasks, rounds)
+    return samples, [
+        (
+            f"`{command}`, ours / empty project",
+            seconds(samples[f"`{command}`, ours"])
+            / seconds(samples[f"`{command}`, empty project"]),
+            1.2,
+        )
+        for command in words
+    ]
+
+
+def measure_new(rounds: int) -> tuple[Samples, list[Ratio]]:
+    """Measure the generation of a project."""
+    folder = BUILD / "generated"
+    folder.mkdir(exist_ok=True)
+
+    def clean() -> None:
+        shutil.rmtree(folder)
+        folder.mkdir()
+
+    command = ("kedro", "new", "--name=made", "--telemetry=no")
+    built_in = (*command, "--tools=none", "--example=n")
+    samples = alternate(
+        [
+            Task("`kedro new`, built-in template", built_in, folder, before=clean),
+            Task(
+                *("`kedro new`, ours", (*command, f"--starter={ROOT}"), folder),
+                before=clean,
+            ),
+        ],
+        rounds,
+    )
+    theirs, mine = map(seconds, samples.values())
+    return samples, [("`kedro new`, ours / built-in", mine / theirs, 1.5)]
+
+
+def measure_installation(rounds: int) -> tuple[Samples, list[Ratio]]:
+    """Measure environments: installing them from a warm cache, and their size."""
+    lists = {
+        "starter and plugin": PEERS / "starter-and-plugin.txt",
+        "ours": ours("ours") / "requirements.txt",
+    }
+    folders = {name: BUILD / f"install-{name[:4]}" for name in lists}
+
+    def clean(folder: Path) -> None:
+        shutil.rmtree(folder, ignore_errors=True)
+        call("uv", "venv", "--python", sys.executable, folder)
+
+    tasks = [
+        Task(
+            f"install {name}",
+            ("uv", "pip", "install", "--python", str(folders[name]), "-r", str(file)),
+            BUILD,
+            before=lambda folder=folders[name]: clean(folder),
+        )
+        for name, file in lists.items()
+    ]
+    samples = alternate(tasks, rounds)
+    times = {name: seconds(samples[f"install {name}"]) for name in lists}
+    sizes = {
+        name: sum(f.lstat().st_size for f in folder.rglob("*") if f.is_file())
+        for name, folder in folders.items()
+    }
+    print({name: f"{size / 2**20:.0f} MiB" for name, size in sizes.items()})
+    return samples, [
+        (f"{what} of the environment, ours / starter and plugin", ratio, 0.6)
+        for what, ratio in {
+            "size": sizes["ours"] / sizes["starter and plugin"],
+            "installation": times["ours"] / times["starter and plugin"],
+        }.items()
+    ]
+
+
+def measure_scoring(rounds: int) -> tuple[Samples, list[Ratio]]:
+    """Measure the scoring of files in a clean environment, made in the warm-up."""
+    project = ours("scoring")
+    env = environment("ours", "-r", project / "requirements.txt")
+    call(env / "kedro", "run", cwd=project)
+    tasks = []
+    for rows in (150, 2 * ROWS):
+        file = BUILD / f"flowers-{rows}.csv"
+        write_rows(file, rows)
+        words = ("run", ".", "-e", "score", "--env-manager=uv", "-P", f"input={file}")
+        tasks.append(
+            Task(
+                *(f"`mlflow run -e score`, {rows:,} rows", ("mlflow", *words), project),
+                env={"MLFLOW_TRACKING_URI": f"sqlite:///{project / 'mlflow.db'}"},
+            )
+        )
+    samples = alternate(tasks, rounds)
+    few, many = map(mib, samples.values())
+    return samples, [(f"peak memory, {2 * ROWS:,} rows / 150 rows", many / few, 1.2)]
+
+
+MEASURES = {
+    "runs": measure_runs,
+    "rows": measure_rows,
+    "commands": measure_commands,
+    "new": measure_new,
+    "installation": measure_installation,
+    "scoring": measure_scoring,
+}
+
+
+def main() -> None:
+    """Measure what was asked for, print it, and keep it."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("measures", nargs="*", help=", ".join(MEASURES))
+    parser.add_argument("--rounds", type=int, default=7)
+    asked = parser.parse_args()
+    if unknown := set(asked.measures) - set(MEASURES):
+        parser.error(f"no such measure: {', '.join(unknown)}")
+    BUILD.mkdir(parents=True, exist_ok=True)
+    file = HERE / "results.json"
+    kept = json.loads(file.read_text()) if file.exists() else {}
+    for name in asked.measures or MEASURES:
+        samples, ratios = MEASURES[name](asked.rounds)
+        print(f"\n## {name}\n\n{table(samples)}\n\n| | measured | at most |")
+        print("|---|--:|--:|")
+        for what, value, limit in ratios:
+            print(f"| {what} | {value:.2f} | {limit} |", flush=True)
+        kept[name] = {
+            "python": platform.python_version(),
+            "machine": f"{platform.machine()}, {os.cpu_count()} cores",
+            "samples": {
+                key: [[round(x, 3) for x in astuple(sample)] for sample in taken]
+                for key, taken in samples.items()
+            },
+            "ratios": {what: round(value, 3) for what, value, _ in ratios},
+        }
+        file.write_text(json.dumps(kept, indent=1))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,99 @@
+"""Measure commands as whole processes, in alternation."""
+
+import os
+import random
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+UNIT = 2**20 if sys.platform == "darwin" else 2**10  # of ru_maxrss, in a MiB
+
+
+@dataclass(frozen=True)
+class Task:
+    """A command, where it runs, and what is done before each time, unmeasured."""
+
+    name: str
+    command: tuple[str, ...]
+    cwd: Path
+    env: dict[str, str] = field(default_factory=dict)
+    before: Callable[[], None] = lambda: None
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Wall time in seconds and peak memory in MiB of the process and its children."""
+
+    seconds: float
+    mib: float
+
+
+def measure(task: Task) -> Sample:
+    """Run a task once; its output is shown only if it fails.
+
+    Raises:
+        SystemExit: The command has failed.
+    """
+    task.before()
+    environment = {k: v for k, v in os.environ.items() if "MLFLOW" not in k}
+    environment |= {"DO_NOT_TRACK": "1", "MLFLOW_DISABLE_TELEMETRY": "true"}
+    with tempfile.TemporaryFile() as output:
+        start = time.perf_counter()
+        process = subprocess.Popen(
+            task.command,
+            cwd=task.cwd,
+            env=environment | task.env,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+        )
+        _, status, usage = os.wait4(process.pid, 0)
+        seconds = time.perf_counter() - start
+        process.returncode = os.waitstatus_to_exitcode(status)
+        if process.returncode:
+            output.seek(0)
+            said = output.read().decode(errors="replace")
+            sys.exit(f"{said}\n{task.name} failed: {' '.join(task.command)}")
+    return Sample(seconds, usage.ru_maxrss / UNIT)
+
+
+def alternate(tasks: list[Task], rounds: int) -> dict[str, list[Sample]]:
+    """Run all tasks once to warm up, then in rounds, each in another order."""
+    for task in tasks:
+        measure(task)
+    samples: dict[str, list[Sample]] = {task.name: [] for task in tasks}
+    for number in range(rounds):
+        for task in random.sample(tasks, len(tasks)):
+            samples[task.name].append(measure(task))
+            print(f"  {number + 1}/{rounds}  {task.name}", file=sys.stderr)
+    return samples
+
+
+def seconds(samples: list[Sample]) -> float:
+    """Return the median wall time."""
+    return statistics.median(sample.seconds for sample in samples)
+
+
+def mib(samples: list[Sample]) -> float:
+    """Return the median peak memory."""
+    return statistics.median(sample.mib for sample in samples)
+
+
+def table(samples: dict[str, list[Sample]]) -> str:
+    """Return a Markdown table: medians, spreads, and ratios to the first task."""
+    base = seconds(next(iter(samples.values())))
+    lines = [
+        "| | median s | min to max s | ratio | peak MiB |",
+        "|---|--:|--:|--:|--:|",
+    ]
+    for name, taken in samples.items():
+        times = [sample.seconds for sample in taken]
+        lines.append(
+            f"| {name} | {seconds(taken):.2f} | {min(times):.2f} to {max(times):.2f}"
+            f" | {seconds(taken) / base:.2f} | {mib(taken):.0f} |"
+        )
+    return "\n".join(lines)
