@@ -159,6 +159,15 @@ def test_kedros_own_commands_work(home, bin_, command, shown):
     assert len(recorded(home)) == 1
 
 
+@pytest.mark.parametrize("words", [("--help",), ("registry", "list")])
+def test_commands_that_run_nothing_do_not_wait_for_the_libraries(home, bin_, words):
+    ran = run(bin_ / "python", "-X", "importtime", "-m", "kedro", *words, cwd=home)
+    loaded = {line.rpartition("|")[2].strip() for line in ran.stderr.splitlines()}
+    assert "kedro.framework.cli" in loaded
+    libraries = ("matplotlib", "mlflow", "numpy", "pandas", "sklearn", "skops")
+    assert not [name for name in loaded if name.partition(".")[0] in libraries]
+
+
 def test_pytest_touches_neither_the_project_nor_the_exported_store(committed, bin_):
     elsewhere = {
         "MLFLOW_TRACKING_URI": "http://127.0.0.1:9",
