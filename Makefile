@@ -21,7 +21,7 @@ demo: .venv/ready  ## generate a project into demo/, run it, say what to do next
 	python demo.py
 
 bench: .venv/ready  ## times, memory and sizes, beside other ways to track: an hour
-	python benchmarks/run.py $(MEASURES)
+	python benchmarks/compare.py $(MEASURES)
 
 clean:
 	rm -rf .venv demo build dist artifacts

@@ -33,6 +33,12 @@ class Sample:
     mib: float
 
 
+def environment() -> dict[str, str]:
+    """Return the environment variables, without MLflow's and without telemetry."""
+    kept = {k: v for k, v in os.environ.items() if "MLFLOW" not in k}
+    return kept | {"DO_NOT_TRACK": "1", "MLFLOW_DISABLE_TELEMETRY": "true"}
+
+
 def measure(task: Task) -> Sample:
     """Run a task once; its output is shown only if it fails.
 
@@ -40,14 +46,12 @@ def measure(task: Task) -> Sample:
         SystemExit: The command has failed.
     """
     task.before()
-    environment = {k: v for k, v in os.environ.items() if "MLFLOW" not in k}
-    environment |= {"DO_NOT_TRACK": "1", "MLFLOW_DISABLE_TELEMETRY": "true"}
     with tempfile.TemporaryFile() as output:
         start = time.perf_counter()
         process = subprocess.Popen(
             task.command,
             cwd=task.cwd,
-            env=environment | task.env,
+            env=environment() | task.env,
             stdout=output,
             stderr=subprocess.STDOUT,
         )

@@ -28,7 +28,7 @@ import sys
 from dataclasses import astuple
 from pathlib import Path
 
-from timing import Sample, Task, alternate, mib, seconds, table
+from timing import Sample, Task, alternate, environment, mib, seconds, table
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
@@ -41,21 +41,26 @@ Samples = dict[str, list[Sample]]
 Ratio = tuple[str, float, float]  # what, measured, not to be exceeded
 
 
-def call(*command: str | Path, cwd: Path = BUILD) -> None:
+def call(*command: str | Path, cwd: Path | None = None) -> None:
     """Run a command that prepares a measurement.
 
     Raises:
         SystemExit: It has failed.
     """
     done = subprocess.run(
-        command, cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        command,
+        cwd=cwd or BUILD,
+        env=environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
     )
     if done.returncode:
         sys.exit(f"{done.stdout}\n{' '.join(map(str, command))} failed")
 
 
-def environment(name: str, *packages: str | Path) -> Path:
-    """Build an environment once; return its ``bin``."""
+def build_environment(name: str, *packages: str | Path) -> Path:
+    """Build an environment, once until `make clean`; return its ``bin``."""
     folder = BUILD / f"env-{name}"
     if not folder.exists():
         call("uv", "venv", "--python", sys.executable, folder)
@@ -110,7 +115,8 @@ def fill(project: Path, python: Path) -> None:
     """Run the pipeline HISTORY times, in two processes."""
     command = (python, HERE / "history.py", project, str(HISTORY // 2))
     quiet = subprocess.DEVNULL
-    pair = [subprocess.Popen(command, stdout=quiet, stderr=quiet) for _ in range(2)]
+    options = {"env": environment(), "stdout": quiet, "stderr": quiet}
+    pair = [subprocess.Popen(command, **options) for _ in range(2)]
     if any([process.wait() for process in pair]):
         sys.exit(f"the runs of {project} failed: {' '.join(map(str, command))}")
 
@@ -133,8 +139,8 @@ def measure_runs(rounds: int) -> tuple[Samples, list[Ratio]]:
     """Measure whole runs of the pipeline, beside the peers and in other stores."""
     project, long, fresh = ours("ours"), ours("long"), ours("fresh")
     requirements = ("-r", project / "requirements.txt")
-    env = environment("ours", *requirements)
-    plugin = environment("plugin", *requirements, "kedro-mlflow")
+    env = build_environment("ours", *requirements)
+    plugin = build_environment("plugin", *requirements, "kedro-mlflow")
     run = (str(env / "kedro"), "run")
     fill(long, env / "python")
     trivial = BUILD / "trivial"
@@ -186,7 +192,7 @@ def measure_rows(rounds: int) -> tuple[Samples, list[Ratio]]:
     pairs[" of many rows"] = untracked("manyuntracked"), ours("many")
     for project in pairs[" of many rows"]:
         write_rows(project / "data" / "01_raw" / "iris.csv", ROWS)
-    env = environment("ours", "-r", pairs[""][1] / "requirements.txt")
+    env = build_environment("ours", "-r", pairs[""][1] / "requirements.txt")
     run = (str(env / "kedro"), "run")
     tasks = [
         Task(f"{name}{size}", run, project)
@@ -209,7 +215,7 @@ def measure_rows(rounds: int) -> tuple[Samples, list[Ratio]]:
 def measure_commands(rounds: int) -> tuple[Samples, list[Ratio]]:
     """Measure commands that run no pipeline."""
     projects = {"empty project": empty("empty"), "ours": ours("ours")}
-    env = environment("ours", "-r", projects["ours"] / "requirements.txt")
+    env = build_environment("ours", "-r", projects["ours"] / "requirements.txt")
     words = {"kedro --help": ("--help",), "kedro registry list": ("registry", "list")}
     tasks = [
         Task(f"`{command}`, {name}", (str(env / "kedro"), *options), project)
@@ -258,6 +264,7 @@ def measure_installation(rounds: int) -> tuple[Samples, list[Ratio]]:
     lists = {
         "starter and plugin": PEERS / "starter-and-plugin.txt",
         "ours": ours("ours") / "requirements.txt",
+        "kedro and mlflow alone": PEERS / "kedro-and-mlflow.txt",
     }
     folders = {name: BUILD / f"install-{name[:4]}" for name in lists}
 
@@ -287,13 +294,19 @@ def measure_installation(rounds: int) -> tuple[Samples, list[Ratio]]:
             "size": sizes["ours"] / sizes["starter and plugin"],
             "installation": times["ours"] / times["starter and plugin"],
         }.items()
+    ] + [
+        (
+            "size of the environment, ours / kedro and mlflow alone",
+            sizes["ours"] / sizes["kedro and mlflow alone"],
+            1.1,
+        )
     ]
 
 
 def measure_scoring(rounds: int) -> tuple[Samples, list[Ratio]]:
     """Measure the scoring of files in a clean environment, made in the warm-up."""
     project = ours("scoring")
-    env = environment("ours", "-r", project / "requirements.txt")
+    env = build_environment("ours", "-r", project / "requirements.txt")
     call(env / "kedro", "run", cwd=project)
     tasks = []
     for rows in (150, 2 * ROWS):
