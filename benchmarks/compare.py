@@ -84,7 +84,10 @@ def ours(name: str) -> Path:
 def untracked(name: str) -> Path:
     """Generate our project and take out what speaks to MLflow; return its folder."""
     project = ours(name)
-    shutil.copytree(PEERS / "untracked", project / "src" / name, dirs_exist_ok=True)
+    package = project / "src" / name
+    shutil.copytree(PEERS / "untracked", package, dirs_exist_ok=True)
+    with (package / "settings.py").open("a") as settings:
+        settings.write("\nHOOKS = ()\n")
     return project
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from runs import ROOT, build_environment, path_of, run
+from runs import AUTHOR, ROOT, build_environment, path_of, run
 
 WORKFLOW = Path(".github/workflows/ci.yml")
 SOURCE = ROOT / "{{ cookiecutter.repo_name }}" / WORKFLOW
@@ -80,8 +80,7 @@ def test_its_steps_pass_in_a_fresh_project(project, workflow, tmp_path):
     """On a machine with Python alone, in the shell that GitHub uses for `run`."""
     run("git", "init", "--quiet", cwd=project)
     run("git", "add", ".", cwd=project)
-    author = ("-c", "user.name=Iris", "-c", "user.email=iris@example.org")
-    run("git", *author, "commit", "--quiet", "--message=First", cwd=project)
+    run("git", *AUTHOR, "commit", "--quiet", "--message=First", cwd=project)
     bin_ = build_environment(tmp_path / "environment", "pip")
     path = path_of(bin_)
     env = {**workflow["env"], "PATH": path, "GITHUB_ACTIONS": "true", "CI": "true"}
