@@ -36,10 +36,15 @@ def test_a_run_is_recorded_whole_and_repeats_itself(project, kedro_run, iris):
         (lambda iris: iris.drop(columns="species"), "species"),
         (lambda iris: iris.replace({"sepal_length": 5.1}, "long"), "sepal_length"),
         (lambda iris: iris.replace({"sepal_width": 3.0}, -3.0), "sepal_width"),
+        (lambda iris: iris.replace("setosa", ""), r"species \(50 rows"),
+        (lambda iris: iris.assign(species=1), r"species \(150 rows"),
         (lambda iris: iris.head(0), "no rows"),
         (lambda iris: pd.DataFrame(), "iris.csv"),
     ],
-    ids=["no column", "no label", "not a number", "negative", "no rows", "empty file"],
+    ids=[
+        *("no column", "no species", "not a number", "negative"),
+        *("rows without a label", "numbers as labels", "no rows", "empty file"),
+    ],
 )
 def test_bad_data_are_refused_before_training(project, kedro_run, iris, spoil, message):
     spoil(iris).to_csv(project / "data/01_raw/iris.csv", index=False)

@@ -84,9 +84,9 @@ def register(
     import mlflow
     from sklearn.metrics import get_scorer
 
-    from .schema import FEATURES, TARGET
+    from .schema import FEATURES, labels
 
-    truth = test[TARGET].to_numpy(dtype=str)  # scikit-learn is slow with objects
+    truth = labels(test)
 
     def score(uri: str) -> float:
         judged = mlflow.sklearn.load_model(uri)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import lazy_loader as lazy
 
+np = lazy.load("numpy")
 pd = lazy.load("pandas")
 
 FEATURES = ["sepal_length", "sepal_width", "petal_length", "petal_width"]
@@ -49,7 +50,27 @@ def validate_iris(data: pd.DataFrame) -> pd.DataFrame:
     data = validate_measures(data)
     if TARGET not in data:
         raise ValueError(f"missing column(s): {TARGET}")
-    named = data[TARGET].map(lambda label: isinstance(label, str) and label != "")
-    if not named.all():
-        raise ValueError(f"not a name: {TARGET} ({(~named).sum()} rows)")
+    unnamed = [
+        label
+        for label in data[TARGET].unique()
+        if not isinstance(label, str) or label == ""
+    ]
+    if unnamed:
+        count = data[TARGET].isin(unnamed).sum()
+        raise ValueError(f"not a name: {TARGET} ({count} rows)")
     return data
+
+
+def labels(flowers: pd.DataFrame) -> np.ndarray:
+    """Return the species of flowers as text of fixed width.
+
+    scikit-learn sorts objects, and what pandas makes of text, ten times slower.
+
+    Args:
+        flowers: A row a flower, with the label in the column ``TARGET``.
+
+    Returns:
+        A label a row.
+    """
+    codes, species = pd.factorize(flowers[TARGET], use_na_sentinel=False)
+    return species.to_numpy(dtype=str)[codes]

@@ -3,13 +3,12 @@
 from kedro.pipeline import Node, Pipeline
 from sklearn import metrics
 
-from ...schema import TARGET
+from ...schema import TARGET, labels
 from .nodes import draw_quality, figures, predict, train_model
 
 
 def report_accuracy(test, predictions):
-    truth = test[TARGET].to_numpy(dtype=str)
-    predicted = predictions[TARGET].to_numpy(dtype=str)
+    truth, predicted = labels(test), labels(predictions)
     probabilities = predictions.drop(columns=TARGET)
     precision, recall, f1, _ = metrics.precision_recall_fscore_support(
         truth, predicted, average="macro", zero_division=0

@@ -5,6 +5,8 @@ from __future__ import annotations
 import lazy_loader as lazy
 from pydantic import BaseModel, Field
 
+from ...schema import labels
+
 # Loaded when a node runs: commands that only list pipelines do not wait for it.
 pd = lazy.load("pandas")
 sklearn = lazy.load("sklearn")
@@ -33,6 +35,6 @@ def split_data(
         ValueError: A part would be too small to hold every species.
     """
     train, test = sklearn.model_selection.train_test_split(
-        iris, **options.model_dump(), stratify=iris["species"]
+        iris, **options.model_dump(), stratify=labels(iris)
     )
     return train, test

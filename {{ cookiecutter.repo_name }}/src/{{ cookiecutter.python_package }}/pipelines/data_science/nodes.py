@@ -9,7 +9,7 @@ from importlib.metadata import version
 import lazy_loader as lazy
 from pydantic import BaseModel, Field
 
-from ...schema import FEATURES, TARGET
+from ...schema import FEATURES, TARGET, labels
 
 # Loaded when a node runs: commands that only list pipelines do not wait for them.
 mlflow = lazy.load("mlflow")
@@ -41,10 +41,10 @@ def train_model(
         sklearn.preprocessing.StandardScaler(),
         sklearn.linear_model.LogisticRegression(**options.model_dump()),
     )
-    return model.fit(train[FEATURES], train[TARGET].to_numpy(dtype=str))
+    return model.fit(train[FEATURES], labels(train))
 
 
-def log_model(model: sklearn.pipeline.Pipeline, train: pd.DataFrame) -> str:
+def log_model(model: sklearn.pipeline.Pipeline, flowers: pd.DataFrame) -> str:
     """Log the model to MLflow, so that it can be loaded, compared and served.
 
     It is logged twice: the second answers requests with probabilities.
@@ -54,12 +54,12 @@ def log_model(model: sklearn.pipeline.Pipeline, train: pd.DataFrame) -> str:
 
     Args:
         model: The fitted pipeline.
-        train: The rows it was fitted on; the first are logged as input example.
+        flowers: Measures in cm, a flower a row; the first are logged as input example.
 
     Returns:
         The URI of the model that answers with the species.
     """
-    example = train[FEATURES].head()
+    example = flowers[FEATURES].head()
     # A named column of strings: a bare array of objects has no type that Spark reads.
     species = pd.Series(model.predict(example), name=TARGET, dtype="str")
     probabilities = pd.DataFrame(model.predict_proba(example), columns=model.classes_)
@@ -111,8 +111,7 @@ def report_accuracy(
         Accuracy, macro averages of precision, recall and F1 (all 0 to 1) and log
         loss (nats); the confusion matrix as a figure.
     """
-    truth = test[TARGET].to_numpy(dtype=str)  # scikit-learn is slow with objects
-    predicted = predictions[TARGET].to_numpy(dtype=str)
+    truth, predicted = labels(test), labels(predictions)
     probabilities = predictions.drop(columns=TARGET)
     precision, recall, f1, _ = sklearn.metrics.precision_recall_fscore_support(
         truth, predicted, average="macro", zero_division=0
@@ -147,5 +146,4 @@ def draw_quality(
         The figure.
     """
     probabilities = predictions[list(model.classes_)]
-    truth = test[TARGET].to_numpy(dtype=str)
-    return figures.draw_quality(model, truth, probabilities)
+    return figures.draw_quality(model, labels(test), probabilities)

@@ -17,7 +17,7 @@ def create_pipeline(**kwargs) -> Pipeline:
             ),
             Node(
                 func=log_model,
-                inputs=["model", "train"],
+                inputs=["model", "test"],
                 outputs="model_uri",
                 name="log_model",
             ),
