@@ -33,6 +33,10 @@ class Sample:
     mib: float
 
 
+Samples = dict[str, list[Sample]]  # by task, in the order of rounds
+Figure = Callable[[Samples], float]
+
+
 def environment() -> dict[str, str]:
     """Return the environment variables, without MLflow's and without telemetry."""
     kept = {k: v for k, v in os.environ.items() if "MLFLOW" not in k}
@@ -65,11 +69,11 @@ def measure(task: Task) -> Sample:
     return Sample(seconds, usage.ru_maxrss / UNIT)
 
 
-def alternate(tasks: list[Task], rounds: int) -> dict[str, list[Sample]]:
+def alternate(tasks: list[Task], rounds: int) -> Samples:
     """Run all tasks once to warm up, then in rounds, each in another order."""
     for task in tasks:
         measure(task)
-    samples: dict[str, list[Sample]] = {task.name: [] for task in tasks}
+    samples: Samples = {task.name: [] for task in tasks}
     for number in range(rounds):
         for task in random.sample(tasks, len(tasks)):
             samples[task.name].append(measure(task))
@@ -102,7 +106,30 @@ def extra(samples: list[Sample], base: list[Sample]) -> float:
     return statistics.median(a.seconds - b.seconds for a, b in rounds)
 
 
-def table(samples: dict[str, list[Sample]]) -> str:
+def against(name: str, base: str) -> Figure:
+    """Return the figure that compares two tasks' wall times."""
+    return lambda samples: ratio(samples[name], samples[base])
+
+
+def spread(figure: Figure, samples: Samples) -> tuple[float, float]:
+    """Return the range of a figure's middle 90 % when rounds are drawn again by chance.
+
+    Source: Efron, Bootstrap methods, 1979.
+    """
+    chance = random.Random(0)
+    rounds = range(len(next(iter(samples.values()))))
+    draws = [chance.choices(rounds, k=len(rounds)) for _ in range(1000)]
+    low, *_, high = statistics.quantiles(
+        (
+            figure({name: [taken[i] for i in draw] for name, taken in samples.items()})
+            for draw in draws
+        ),
+        n=20,
+    )
+    return low, high
+
+
+def table(samples: Samples) -> str:
     """Return a Markdown table: medians, spreads, and ratios to the first task."""
     base = next(iter(samples.values()))
     lines = [

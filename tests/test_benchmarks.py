@@ -1,23 +1,41 @@
-"""What the benchmarks compare computes the same, with and without MLflow."""
+"""What the benchmarks compare computes the same, and how sure their figures are."""
 
 import json
 
 import pytest
 from runs import ROOT, run
 
-pytestmark = pytest.mark.slow
+
+@pytest.fixture
+def timing(monkeypatch):
+    """Return the module that measures."""
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    import timing
+
+    return timing
 
 
 @pytest.fixture
-def compare(tmp_path, monkeypatch):
+def compare(timing, tmp_path, monkeypatch):
     """Return the program, with its projects in a folder of the test's own."""
-    monkeypatch.syspath_prepend(ROOT / "benchmarks")
     import compare
 
     monkeypatch.setattr(compare, "BUILD", tmp_path)
     return compare
 
 
+def test_a_figure_is_as_sure_as_its_rounds_agree(timing):
+    base = [timing.Sample(seconds, 100) for seconds in (1, 2, 3, 4, 5)]
+    twice = [timing.Sample(2 * sample.seconds, 100) for sample in base]
+    figure = timing.against("a", "b")
+    assert figure({"a": twice, "b": base}) == 2
+    assert timing.spread(figure, {"a": twice, "b": base}) == (2, 2)
+    noisy = {"a": base, "b": [timing.Sample(1, 100)] * 5}
+    low, high = timing.spread(figure, noisy)
+    assert 1 <= low < figure(noisy) == 3 < high <= 5
+
+
+@pytest.mark.slow
 def test_the_project_without_tracking_finds_the_same(compare, bin_, tmp_path):
     tracked, untracked = compare.ours("tracked"), compare.untracked("untracked")
     for project in (tracked, untracked):
@@ -31,6 +49,7 @@ def test_the_project_without_tracking_finds_the_same(compare, bin_, tmp_path):
     assert not (untracked / "mlflow.db").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("overlays", [("plain",), ("plain", "article")])
 def test_peers_find_the_same_accuracy(compare, bin_, overlays):
     project = compare.peer("peer", *overlays)
