@@ -37,7 +37,7 @@ from timing import (
     alternate,
     environment,
     extra,
-    mib,
+    memory_against,
     spread,
     table,
 )
@@ -233,10 +233,7 @@ def measure_rows(rounds: int) -> tuple[Samples, list[Ratio]]:
         plain, few, plain_many, many = samples.values()
         return extra(many, plain_many) / extra(few, plain)
 
-    def memory(samples: Samples) -> float:
-        *_, plain, many = samples.values()
-        return mib(many) / mib(plain)
-
+    memory = memory_against("ours of many rows", "untracked of many rows")
     # A small difference of long times needs more rounds than a ratio.
     return alternate(tasks, 3 * rounds), [
         (f"extra seconds of tracking, {ROWS:,} rows / 150 rows", growth, 1.5),
@@ -342,13 +339,9 @@ def measure_scoring(rounds: int) -> tuple[Samples, list[Ratio]]:
                 env={"MLFLOW_TRACKING_URI": f"sqlite:///{project / 'mlflow.db'}"},
             )
         )
-
-    def memory(samples: Samples) -> float:
-        few, many = map(mib, samples.values())
-        return many / few
-
+    few, many = (task.name for task in tasks)
     return alternate(tasks, rounds), [
-        (f"peak memory, {2 * ROWS:,} rows / 150 rows", memory, 1.2)
+        (f"peak memory, {2 * ROWS:,} rows / 150 rows", memory_against(many, few), 1.2)
     ]
 
 

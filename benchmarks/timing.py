@@ -111,6 +111,11 @@ def against(name: str, base: str) -> Figure:
     return lambda samples: ratio(samples[name], samples[base])
 
 
+def memory_against(name: str, base: str) -> Figure:
+    """Return the figure that compares two tasks' median peak memory."""
+    return lambda samples: mib(samples[name]) / mib(samples[base])
+
+
 def spread(figure: Figure, samples: Samples) -> tuple[float, float]:
     """Return the range of a figure's middle 90 % when rounds are drawn again by chance.
 
