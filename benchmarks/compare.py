@@ -23,6 +23,7 @@ import json
 import os
 import platform
 import random
+import re
 import shutil
 import subprocess
 import sys
@@ -97,6 +98,10 @@ def untracked(name: str) -> Path:
     project = ours(name)
     package = project / "src" / name
     shutil.copytree(PEERS / "untracked", package, dirs_exist_ok=True)
+    shutil.rmtree(package / "pipelines" / "score")
+    nodes = package / "pipelines" / "data_science" / "nodes.py"
+    speaking = r"^(import mlflow|from mlflow\b.*|from \w+ import tracking)\n"
+    nodes.write_text(re.sub(speaking, "", nodes.read_text(), flags=re.MULTILINE))
     with (package / "settings.py").open("a") as settings:
         settings.write("\nHOOKS = ()\n")
     return project

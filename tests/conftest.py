@@ -73,7 +73,7 @@ def life(project, empty_store):
     """Return a project whose train_model behaves as the test asks."""
     (project / "mlflow.db").write_bytes(empty_store.read_bytes())
     nodes = project / "src" / PACKAGE / "pipelines" / "data_science" / "nodes.py"
-    head, mark, tail = nodes.read_text().partition("    model = sklearn.pipeline.make")
+    head, mark, tail = nodes.read_text().partition("    model = make_pipeline(")
     assert mark
     nodes.write_text(head + BEHAVIOUR.lstrip("\n") + mark + tail)
     return project

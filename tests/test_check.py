@@ -4,6 +4,7 @@ import ast
 import contextlib
 import http.server
 import os
+import shlex
 import shutil
 import socket
 import sqlite3
@@ -15,6 +16,7 @@ from pathlib import Path
 
 import jinja2
 import pytest
+import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 from packaging.specifiers import SpecifierSet
@@ -56,7 +58,12 @@ class Machine:
             self.install(package, version)
         self.tool("mlflow")
         self.env = {"PATH": str(self.bin), "PYTHONPATH": str(self.site)}
-        self.output = ""
+        self.output = self.said = ""
+
+    def settings(self, text: str, env: str = "base") -> None:
+        folder = self.project / "conf" / env
+        folder.mkdir(exist_ok=True)
+        (folder / "mlflow.yml").write_text(text, "utf-8", newline="")
 
     def install(self, package: str, version: str) -> None:
         name = package.replace("-", "_")
@@ -68,10 +75,10 @@ class Machine:
             text = f"Metadata-Version: 2.1\nName: {package}\nVersion: {version}\n"
             (folder / "METADATA").write_text(text)
 
-    def tool(self, path) -> Path:
+    def tool(self, path, script: str = "") -> Path:
         path = self.bin / path
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text("#!/bin/sh\n")
+        path.write_text(f"#!/bin/sh\n{script}\n")
         path.chmod(0o755)
         return path
 
@@ -91,8 +98,16 @@ class Machine:
             encoding="utf-8",
             timeout=10,
         )
-        assert (done.returncode, done.stderr) == (expect, "")
-        self.output = done.stdout
+        self.output, self.said = done.stdout, done.stderr
+        assert done.returncode == expect, done
+        assert self.said.startswith("config.sh: ") == ("--exports" in arguments), done
+        assert self.said.count("\n") == len(self.said[:1])
+
+    def exports(self, **env) -> dict[str, str]:
+        """What config.sh would export, short of MLFLOW_HTTP_...; its line is `said`."""
+        self.check("--exports", **env)
+        words = [word for word in shlex.split(self.output) if word != "export"]
+        return dict(word.split("=", 1) for word in words if "_HTTP_" not in word)
 
     def line(self, tool: str) -> str:
         """The line of the table for a tool, single-spaced."""
@@ -111,14 +126,15 @@ def machine(tmp_path):
 
 @pytest.fixture
 def server():
-    """An HTTP server that answers 200 to /health and 404 to the rest."""
+    """An HTTP server: 200 for /health, 401 for /private/health, 404 for the rest."""
 
     class Handler(http.server.BaseHTTPRequestHandler):
         asked = []
 
         def do_GET(self):
             self.asked.append(self.path)
-            self.send_response(200 if self.path == "/health" else 404)
+            answers = {"/health": 200, "/private/health": 401}
+            self.send_response(answers.get(self.path, 404))
             self.end_headers()
 
         def log_message(self, *_):
@@ -135,6 +151,12 @@ def taken():
     """A port of this machine on which something listens without ever answering."""
     with socket.create_server(("127.0.0.1", 0)) as listening:
         yield listening.getsockname()[1]
+
+
+def closed_port() -> int:
+    """A port of this machine on which nothing listens."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        return listening.getsockname()[1]
 
 
 versions = st.lists(st.integers(0, 12), min_size=1, max_size=4).map(
@@ -193,9 +215,10 @@ def test_an_old_python_gets_a_message_and_not_a_syntax_error(monkeypatch, capsys
     assert capsys.readouterr().out.startswith("FAIL Python ")
 
 
-def test_the_check_imports_nothing_slow(machine):
+@pytest.mark.parametrize("option", ["--offline", "--exports"])
+def test_the_check_imports_nothing_slow(machine, option):
     code = (
-        "import runpy, sys; sys.argv = ['check.py']\n"
+        f"import runpy, sys; sys.argv = ['check.py', {option!r}]\n"
         "try: runpy.run_path('check.py', run_name='__main__')\n"
         "except SystemExit: print(*sys.modules)"
     )
@@ -208,7 +231,10 @@ def test_the_check_imports_nothing_slow(machine):
         check=True,
     )
     modules = set(done.stdout.splitlines()[-1].split())
-    assert not modules & {"kedro", "mlflow", "ssl", "urllib.request", "yaml"}
+    slow = {"kedro", "mlflow", "ssl", "urllib.request", "yaml"}
+    if option == "--exports":
+        slow |= {"importlib.metadata", "subprocess"}
+    assert not modules & slow
 
 
 def test_paths_that_the_terminal_cannot_show(machine):
@@ -216,19 +242,158 @@ def test_paths_that_the_terminal_cannot_show(machine):
     assert "?pfel & Birnen" in machine.line("tracking")
 
 
+class TestExports:
+    @pytest.mark.parametrize(
+        "text",
+        [
+            "tracking_uri: https://example.org/mlflow",
+            "tracking_uri:   https://example.org  ",
+            "tracking_uri : https://example.org # a comment",
+            "tracking_uri: https://example.org/#part",
+            'tracking_uri: "https://example.org" # quoted',
+            "tracking_uri: 'https://example.org/a # b'  # it's",
+            "\"tracking_uri\": databricks\n'experiment_name' : x",
+            "# tracking_uri: no\nother_tracking_uri: no\ntracking_uri: yes:/\nz: no",
+            "tracking_uri: https://example.org\r\nexperiment_name: x\r\n",
+            "\ufefftracking_uri: sqlite:////absolute/mlflow.db",
+            "a:\n  tracking_uri: nested\ntracking_uri: databricks",
+        ],
+    )
+    def test_settings_are_read_as_yaml_reads_them(self, machine, text):
+        machine.settings(text)
+        settings, exports = yaml.safe_load(text), machine.exports()
+        assert exports["MLFLOW_TRACKING_URI"] == settings["tracking_uri"]
+        name = settings.get("experiment_name")
+        assert exports.get("MLFLOW_EXPERIMENT_NAME") == name
+
+    @pytest.mark.parametrize(
+        "text",
+        ["", "a: b", "tracking_uri:", "tracking_uri: # x", "tracking_uri: null # x"]
+        + ["tracking_uri: ~", 'tracking_uri: ""', "tracking_uri:x: y"],
+    )
+    def test_default_address(self, machine, text):
+        machine.settings(text)
+        store = f"sqlite:///{machine.project}/mlflow.db"
+        assert machine.exports() == {
+            "MLFLOW_TRACKING_URI": store,
+            "MLFLOW_BACKEND_STORE_URI": store,
+            "MLFLOW_DEFAULT_ARTIFACT_ROOT": f"{machine.project}/mlruns",
+        }
+        assert machine.said.startswith(f"config.sh: runs in {store}; no conda, so: ")
+
+    @pytest.mark.parametrize(
+        ("kedro_env", "uri"),
+        [("", "http://local"), ("test", "http://test"), ("x", "http://b")],
+    )
+    def test_the_environment_overrides_base_key_by_key(self, machine, kedro_env, uri):
+        machine.settings("tracking_uri: http://b\nexperiment_name: base")
+        machine.settings("tracking_uri: http://local", "local")
+        machine.settings("tracking_uri: http://test", "test")
+        exports = machine.exports(KEDRO_ENV=kedro_env)
+        assert exports == {
+            "MLFLOW_TRACKING_URI": uri,
+            "MLFLOW_EXPERIMENT_NAME": "base",
+        }
+
+    @pytest.mark.parametrize(
+        ("uri", "database"),
+        [
+            ("postgresql+psycopg2://me:secret@db/mlflow", True),
+            ("mysql+pymysql://db/mlflow?user=me&password=secret", True),
+            ("mssql+pyodbc://secret@db/mlflow", True),
+            ("https://me:secret@example.org", False),
+            ("databricks", False),
+        ],
+    )
+    def test_mlflow_ui_reads_databases_only(self, machine, uri, database):
+        ui = {"MLFLOW_BACKEND_STORE_URI": uri} if database else {}
+        assert machine.exports(MLFLOW_TRACKING_URI=uri) == ui
+        assert "MLFLOW_TRACKING_URI was set before" in machine.said
+        assert "secret" not in machine.said
+        machine.settings(f"tracking_uri: {uri}")
+        assert machine.exports() == {"MLFLOW_TRACKING_URI": uri, **ui}
+        assert "set before" not in machine.said
+
+    @pytest.mark.parametrize("name", ["MLFLOW_EXPERIMENT_ID", "MLFLOW_RUN_ID"])
+    def test_no_experiment_name_next_to_an_id(self, machine, name):
+        machine.settings("experiment_name: x")
+        assert "MLFLOW_EXPERIMENT_NAME" not in machine.exports(**{name: "7"})
+        assert machine.said.startswith("config.sh: 7 in ")
+
+    @pytest.mark.parametrize(
+        ("folder", "warned"), [("a%20b", True), ("a?", True), ("100% a", False)]
+    )
+    def test_paths_that_sqlite_addresses_cannot_hold(self, machine, folder, warned):
+        machine.project = machine.project.rename(machine.project.parent / folder)
+        machine.exports()
+        assert ("rename the folder" in machine.said) == warned
+
+    def test_an_empty_value_overrides_base(self, machine):
+        machine.settings("tracking_uri: http://base\nexperiment_name: base")
+        machine.settings("experiment_name: ~\ntracking_uri:", "local")
+        store = f"sqlite:///{machine.project}/mlflow.db"
+        assert machine.exports()["MLFLOW_TRACKING_URI"] == store
+        assert "base" not in machine.output
+
+    def test_values_of_our_own_are_marked(self, machine):
+        machine.check("--exports", MLFLOW_HTTP_REQUEST_TIMEOUT="7")
+        assert {row for row in machine.output.splitlines() if "_HTTP_" in row} == {
+            "export MLFLOW_HTTP_REQUEST_MAX_RETRIES='5'",
+            "export KEDRO_MLFLOW_HTTP_REQUEST_MAX_RETRIES='5'",
+        }
+
+
+secrets = st.text("s3cret/@:#%+.", min_size=1).map(lambda text: f"{text}§")
+names = st.sampled_from(["me", "me%40corp", ""])
+places = st.sampled_from(["db:5432/mlflow", "example.org", "[::1]:1/x?timeout=3", ""])
+keys = st.sampled_from("user password passwd Password token secret api_key".split())
+
+
+class TestMask:
+    @given(st.sampled_from(["postgresql+psycopg2", "https"]), names, secrets, places)
+    def test_what_stands_before_the_host(self, scheme, name, secret, place):
+        masked = f"{scheme}://***@{place}"
+        assert check.mask(f"{scheme}://{name}:{secret}@{place}") == masked
+        assert check.mask(f"{scheme}://{secret}@{place}") == masked
+
+    @given(keys, secrets, st.sampled_from("?&"), st.sampled_from(["", "&charset=x"]))
+    def test_values_of_a_query(self, key, secret, sign, end):
+        start = f"mysql://db/x?timeout=3{sign}{key}="
+        assert check.mask(f"{start}{secret}{end}") == f"{start}***{end}"
+
+    def test_a_database_of_microsofts(self):
+        uri = "mssql+pyodbc:///?odbc_connect=DRIVER%3Dx%3BPWD%3Dsecret"
+        assert check.mask(uri) == "mssql+pyodbc:///?odbc_connect=***"
+
+    @pytest.mark.parametrize(
+        "uri",
+        ["databricks", "sqlite:////a b/mlflow.db", "https://example.org:5000/x?y=z"]
+        + ["postgresql+psycopg2://db:1/mlflow?sslmode=require", "${oc.env:TRACKING}"],
+    )
+    def test_an_address_without_secrets_stays(self, uri):
+        assert check.mask(uri) == uri
+
+
 class TestConda:
     def test_none(self, machine):
         machine.check()
         assert machine.line("conda") == "- conda not found"
 
-    def test_home(self, machine):
+    @pytest.mark.parametrize(
+        ("name", "value", "state"),
+        [
+            ("MLFLOW_CONDA_HOME", "{}", "{}, by MLFLOW_CONDA_HOME"),
+            ("CONDA_EXE", "{}/bin/conda", "{}/bin/conda, by CONDA_EXE"),
+            ("PATH", "{}/bin/", "{}/bin/conda, by PATH"),
+        ],
+    )
+    def test_what_mlflow_finds(self, machine, name, value, state):
         home = machine.conda(machine.bin / "miniforge")
-        machine.check(MLFLOW_CONDA_HOME=str(home), **SOURCED)
-        assert machine.line("conda") == f"ok conda {home}, by MLFLOW_CONDA_HOME"
-        assert machine.command == "mlflow run ."
+        machine.check(**{name: value.format(home)}, **SOURCED)
+        assert machine.line("conda") == f"ok conda {state.format(home)}"
+        assert machine.command.endswith("mlflow run .")
 
     def test_home_without_conda(self, machine):
-        machine.tool("conda")
         machine.tool("uv")
         machine.check(MLFLOW_CONDA_HOME="/nowhere")
         expected = (
@@ -236,18 +401,9 @@ class TestConda:
         )
         assert machine.line("conda").startswith(expected)
         assert machine.command == "source config.sh && mlflow run . --env-manager uv"
-
-    def test_exe(self, machine):
-        exe = machine.conda(machine.bin / "miniforge") / "bin/conda"
-        machine.check(CONDA_EXE=str(exe))
-        assert machine.line("conda") == f"ok conda {exe}, by CONDA_EXE"
-        assert machine.command == "source config.sh && mlflow run ."
-
-    def test_path(self, machine):
-        home = machine.conda(machine.bin / "miniforge")
-        machine.check(PATH=f"{machine.bin}:{home}/bin/", **SOURCED)
-        assert machine.line("conda") == f"ok conda {home}/bin/conda, by PATH"
-        assert machine.command == "mlflow run ."
+        assert "MLFLOW_CONDA_HOME" not in machine.exports(MLFLOW_CONDA_HOME="/nowhere")
+        expected = "MLFLOW_CONDA_HOME=/nowhere is no conda: unset it\n"
+        assert machine.said.endswith(f"--env-manager uv; {expected}")
 
     def test_path_under_a_virtual_environment(self, machine):
         """Bash takes the `activate` of the virtual environment, not executable."""
@@ -269,19 +425,32 @@ class TestConda:
         assert machine.line("conda") == expected
         assert machine.command == "source config.sh && mlflow run ."
 
-    def test_link(self, machine):
+    @pytest.mark.parametrize("kind", ["link", "wrapper", "behind a stale CONDA_EXE"])
+    def test_what_config_sh_finds(self, machine, kind):
         home = machine.conda(machine.bin / "miniforge")
-        (machine.bin / "conda").symlink_to(home / "bin/conda")
-        machine.check(**SOURCED)
+        env = {"CONDA_EXE": "/gone/bin/conda"} if "stale" in kind else {}
+        if kind == "link":
+            (machine.bin / "conda").symlink_to(home / "bin/conda")
+        elif kind == "wrapper":
+            machine.tool("conda", f'[ "$*" = "info --base" ] && echo "{home}"')
+        else:
+            env["PATH"] = f"{machine.bin}:{home}/bin"
+        machine.check(**env, **SOURCED)
         assert machine.line("conda").startswith("note conda ")
         assert machine.command == "source config.sh && mlflow run ."
+        assert machine.exports(**env)["MLFLOW_CONDA_HOME"] == str(home)
+        assert machine.said.endswith(f"; conda in {home}\n")
 
-    def test_exe_that_is_gone(self, machine):
-        home = machine.conda(machine.bin / "miniforge")
-        path = f"{machine.bin}:{home}/bin"
-        machine.check(CONDA_EXE="/gone/bin/conda", PATH=path)
-        assert machine.line("conda").startswith("note conda ")
-        assert machine.command == "source config.sh && mlflow run ."
+    @pytest.mark.parametrize("script", ["exit 1", "echo", "echo /nowhere"])
+    def test_a_conda_that_does_not_tell(self, machine, script):
+        machine.tool("conda", script)
+        machine.check(**SOURCED)
+        assert machine.command == "mlflow run . --env-manager local"
+        assert "MLFLOW_CONDA_HOME" not in machine.exports()
+
+    def test_the_current_directory_is_no_conda(self, machine):
+        machine.conda(machine.project)
+        assert "MLFLOW_CONDA_HOME" not in machine.exports()
 
     def test_without_its_activation_script(self, machine):
         machine.tool("conda/bin/conda")
@@ -297,6 +466,8 @@ class TestConda:
             f"- conda not found: MLflow cannot do with {machine.bin}/{mamba} alone"
         )
         assert machine.line("conda") == expected
+        machine.exports()
+        assert machine.said.endswith("; mamba alone does not do for MLflow\n")
 
 
 @pytest.mark.parametrize(
@@ -315,7 +486,24 @@ def test_the_command_takes_the_best_tool_there_is(machine, tools, manager):
     for tool in ("uv", "pyenv"):
         found = f"ok {tool} {machine.bin}/{tool}, by PATH"
         assert machine.line(tool) == (found if tool in tools else f"- {tool} not found")
-    assert machine.command == f"mlflow run . --env-manager {manager}"
+    run = f"mlflow run . --env-manager {manager}"
+    assert machine.command == run
+    machine.exports()
+    assert machine.said.endswith(f"; no conda, so: {run}\n")
+
+
+def test_sourcing_is_advised_for_what_it_can_export(machine):
+    uri = {"MLFLOW_TRACKING_URI": "sqlite:///mlflow.db"}
+    run = "mlflow run . --env-manager local"
+    machine.settings("experiment_name: x")
+    for env, command in [
+        ({}, f"source config.sh && {run}"),
+        (uri, f"source config.sh && {run}"),
+        ({**uri, "MLFLOW_EXPERIMENT_NAME": "y"}, run),
+        ({**uri, "MLFLOW_EXPERIMENT_ID": "7"}, run),
+    ]:
+        machine.check(**env)
+        assert machine.command == command
 
 
 def test_git(machine):
@@ -330,11 +518,6 @@ def test_git(machine):
 
 
 class TestTracking:
-    def configure(self, machine, uri: str, env: str = "base") -> None:
-        folder = machine.project / "conf" / env
-        folder.mkdir(exist_ok=True)
-        (folder / "mlflow.yml").write_text(f"tracking_uri: {uri}\n")
-
     def fill(self, machine, script: str) -> Path:
         store = machine.project / "mlflow.db"
         with contextlib.closing(sqlite3.connect(store)) as db:
@@ -355,18 +538,12 @@ class TestTracking:
         expected = f"ok tracking {machine.project}/mlflow.db, will be created"
         assert machine.line("tracking") == expected
 
-    def test_the_address_of_the_environment_wins(self, machine):
-        self.configure(machine, "sqlite:///base.db")
-        self.configure(machine, "sqlite:///local.db", "local")
-        self.configure(machine, "sqlite:///test.db", "test")
-        for name, env in [
-            ("local.db", {}),
-            ("test.db", {"KEDRO_ENV": "test"}),
-            ("base.db", {"KEDRO_ENV": "prod"}),
-            ("mine.db", {"MLFLOW_TRACKING_URI": "sqlite:///mine.db"}),
-        ]:
-            machine.check(**env)
-            assert f"{machine.project}/{name}, will" in machine.line("tracking")
+    def test_the_users_address_wins(self, machine):
+        machine.settings("tracking_uri: sqlite:///base.db")
+        machine.check()
+        assert f"{machine.project}/base.db, will" in machine.line("tracking")
+        machine.check(MLFLOW_TRACKING_URI="sqlite:///mine.db")
+        assert f"{machine.project}/mine.db, will" in machine.line("tracking")
 
     def test_no_folder(self, machine):
         folder = machine.project / "no folder"
@@ -445,6 +622,46 @@ class TestTracking:
         )
         assert machine.line("tracking") == expected
 
+    def test_server_that_asks_for_credentials(self, machine, server):
+        address = f"http://127.0.0.1:{server.server_port}/private"
+        machine.check(MLFLOW_TRACKING_URI=address)
+        expected = f"note tracking {address} asks for credentials export "
+        assert machine.line("tracking").startswith(expected)
+        assert "MLFLOW_TRACKING_USERNAME=..." in machine.line("tracking")
+
+    @pytest.mark.parametrize("login", ["", "me:se/c@r:et@", "secret@"])
+    def test_database_server(self, machine, taken, login):
+        uri = f"postgresql+psycopg2://{login}127.0.0.1:{taken}/db"
+        shown = f"{uri.partition('//')[0]}//{'***@' * bool(login)}127.0.0.1:{taken}/db"
+        machine.check(MLFLOW_TRACKING_URI=uri)
+        assert machine.line("tracking") == f"ok tracking {shown} answers"
+
+    @pytest.mark.parametrize("scheme", ["postgresql", "mysql+pymysql", "mssql+pyodbc"])
+    def test_dead_database_server(self, machine, scheme):
+        uri = f"{scheme}://me:secret@127.0.0.1:{closed_port()}/db"
+        machine.check(MLFLOW_TRACKING_URI=uri)
+        line = machine.line("tracking")
+        assert line.startswith(f"FAIL tracking {scheme}://***@127.0.0.1:")
+        assert line.endswith(
+            "/db does not answer start it, or choose another MLFLOW_TRACKING_URI"
+        )
+        machine.check("--offline", MLFLOW_TRACKING_URI=uri)
+        assert machine.line("tracking").startswith(f"ok tracking {scheme}://***@")
+
+    @pytest.mark.parametrize(
+        "uri",
+        ["postgresql:///db", "postgresql://me:secret@/db?host=/run/postgresql"]
+        + ["mysql://127.0.0.1:{}/db?unix_socket=/run/mysqld.sock"],
+    )
+    def test_database_by_a_socket_file(self, machine, uri):
+        machine.check(MLFLOW_TRACKING_URI=uri.format(closed_port()))
+        assert machine.line("tracking").startswith("ok tracking ")
+
+    @pytest.mark.parametrize("uri", ["postgresql://db:x/db", "mysql://[db/x"])
+    def test_addresses_that_are_none(self, machine, uri):
+        machine.check(MLFLOW_TRACKING_URI=uri)
+        assert machine.line("tracking").startswith(f"FAIL tracking {uri} does not")
+
     def test_dead_server(self, machine, server):
         server.shutdown()
         server.server_close()
@@ -455,27 +672,19 @@ class TestTracking:
         machine.check(MLFLOW_TRACKING_URI=f"http://127.0.0.1:{taken}")
         assert machine.line("tracking").startswith("FAIL tracking ")
 
-    @pytest.mark.parametrize(
-        ("uri", "shown"),
-        [
-            ("databricks", "databricks"),
-            ("${oc.env:TRACKING}", "${oc.env:TRACKING}"),
-            (
-                "postgresql+psycopg2://me:s/e:cret@db/x",
-                "postgresql+psycopg2://***@db/x",
-            ),
-            (
-                "mysql://db/x?user=me&password=secret",
-                "mysql://db/x?user=me&password=***",
-            ),
-            ("http://me:secret@127.0.0.1:9/", "http://***@127.0.0.1:9/"),
-            ("https://secret@127.0.0.1:9/", "https://***@127.0.0.1:9/"),
-        ],
-    )
-    def test_passwords_are_not_shown(self, machine, uri, shown):
-        machine.check(MLFLOW_TRACKING_URI=uri)
-        assert shown in machine.line("tracking")
-        assert "secret" not in machine.output
+    @pytest.mark.parametrize("uri", ["databricks", "${oc.env:TRACKING}"])
+    def test_an_address_that_only_mlflow_or_kedro_knows(self, machine, uri):
+        machine.settings(f"tracking_uri: {uri}")
+        machine.check()
+        assert machine.line("tracking") == f"ok tracking {uri}"
+
+    @pytest.mark.parametrize("login", ["me:secret@", "secret@"])
+    def test_passwords_are_not_shown(self, machine, server, login):
+        for path in ("", "/private", "/other"):
+            uri = f"http://{login}127.0.0.1:{server.server_port}{path}"
+            machine.check(MLFLOW_TRACKING_URI=uri)
+            assert "http://***@127.0.0.1:" in machine.line("tracking")
+            assert "secret" not in machine.output
 
     def test_a_store_that_mlflow_made(self, machine):
         mlflow = pytest.importorskip("mlflow")

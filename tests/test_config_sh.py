@@ -1,7 +1,6 @@
-"""config.sh, sourced by real shells as its users source it."""
+"""config.sh, sourced by real shells as its users source it; see also test_check.py."""
 
 import os
-import runpy
 import shutil
 import subprocess
 import sys
@@ -9,11 +8,11 @@ from pathlib import Path
 
 import jinja2
 import pytest
-import yaml
 
 PROJECT = Path(__file__).parents[1] / "{{ cookiecutter.repo_name }}"
 CONFIG = PROJECT / "config.sh"
 SETTINGS = "tracking_uri: sqlite:///mlflow.db\nexperiment_name: iris_flowers\n"
+PYTHON = Path(getattr(sys, "_base_executable", sys.executable)).resolve()
 STRICT = {"bash": "set -euo pipefail", "zsh": "set -euo pipefail", "dash": "set -eu"}
 
 
@@ -29,10 +28,12 @@ class Shell:
         self.bin = home / "bin"
         for folder in (self.project / "conf/base", self.bin, home / "elsewhere"):
             folder.mkdir(parents=True)
-        shutil.copy(CONFIG, self.project)
+        for file in ("config.sh", "check.py", "requirements.txt"):
+            shutil.copy(PROJECT / file, self.project)
         self.settings(SETTINGS)
-        for tool in ("dirname", "env", "grep", "sed"):
+        for tool in ("env", "sed"):  # `sed` is for a test
             (self.bin / tool).symlink_to(shutil.which(tool))
+        (self.bin / "python3").symlink_to(PYTHON)
         # Where a sourced file is, dash does not tell.
         self.cwd = self.project if name == "dash" else home / "elsewhere"
         self.source = f'. "{os.path.relpath(self.project, self.cwd)}/config.sh"'
@@ -97,7 +98,7 @@ def expected(shell: Shell) -> dict[str, str]:
         "MLFLOW_BACKEND_STORE_URI": store,
         "MLFLOW_DEFAULT_ARTIFACT_ROOT": f"{shell.project}/mlruns",
         "MLFLOW_EXPERIMENT_NAME": "iris_flowers",
-        "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
+        "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "5",
         "MLFLOW_HTTP_REQUEST_TIMEOUT": "20",
     }
 
@@ -185,75 +186,11 @@ def test_a_shell_that_does_not_tell_where_the_file_is(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "text",
-    [
-        "tracking_uri: https://example.org/mlflow",
-        "tracking_uri:   https://example.org  ",
-        "tracking_uri : https://example.org # a comment",
-        "tracking_uri: https://example.org/#part",
-        'tracking_uri: "https://example.org" # quoted',
-        "tracking_uri: 'https://example.org/a # b'  # it's",
-        "# tracking_uri: no\nother_tracking_uri: no\ntracking_uri: yes:/\nz: no",
-        "tracking_uri: https://example.org\r\nexperiment_name: x\r\n",
-        "tracking_uri: sqlite:////absolute/mlflow.db",
-        "tracking_uri: postgresql+psycopg2://me:se-cret@db:5432/mlflow",
-        "a:\n  tracking_uri: nested\ntracking_uri: databricks",
-    ],
+    "name", ["it's", 'a "b"', "$(exit 7) `x` \\ !", "Blüten", "=ls"]
 )
-def test_settings_are_read_as_yaml_reads_them(shell, text):
-    shell.settings(text)
-    uri = yaml.safe_load(text)["tracking_uri"]
-    assert shell.exports()["MLFLOW_TRACKING_URI"] == uri
-    check = runpy.run_path(shutil.copy(PROJECT / "check.py", shell.project))
-    assert check["setting"]("tracking_uri") == uri
-
-
-@pytest.mark.parametrize(
-    "text",
-    ["", "a: b", "tracking_uri:", "tracking_uri: # x", "tracking_uri: null # x"]
-    + ["tracking_uri: ~", 'tracking_uri: ""'],
-)
-def test_default_address(shell, text):
-    shell.settings(text)
-    exports = shell.exports()
-    assert exports["MLFLOW_TRACKING_URI"] == f"sqlite:///{shell.project}/mlflow.db"
-    assert "MLFLOW_EXPERIMENT_NAME" not in exports
-
-
-def test_no_settings_at_all(bash):
-    (bash.project / "conf/base/mlflow.yml").unlink()
-    uri = bash.exports(before="set -eu")["MLFLOW_TRACKING_URI"]
-    assert uri == f"sqlite:///{bash.project}/mlflow.db"
-
-
-@pytest.mark.parametrize(
-    ("kedro_env", "uri"),
-    [("", "http://local"), ("test", "http://test"), ("x", "http://b")],
-)
-def test_the_environment_overrides_base_key_by_key(shell, kedro_env, uri):
-    shell.settings("tracking_uri: http://b\nexperiment_name: base")
-    shell.settings("tracking_uri: http://local", "local")
-    shell.settings("tracking_uri: http://test", "test")
-    exports = shell.exports(KEDRO_ENV=kedro_env)
-    assert exports["MLFLOW_TRACKING_URI"] == uri
-    assert exports["MLFLOW_EXPERIMENT_NAME"] == "base"
-
-
-@pytest.mark.parametrize(
-    ("uri", "database"),
-    [
-        ("postgresql+psycopg2://me:secret@db/mlflow", True),
-        ("mysql+pymysql://db/mlflow?user=me&password=secret", True),
-        ("mssql+pyodbc://secret@db/mlflow", True),
-        ("https://me:secret@example.org", False),
-        ("databricks", False),
-    ],
-)
-def test_mlflow_ui_reads_databases_only(bash, uri, database):
-    exports = bash.exports(MLFLOW_TRACKING_URI=uri)
-    assert exports.get("MLFLOW_BACKEND_STORE_URI") == (uri if database else None)
-    assert "MLFLOW_DEFAULT_ARTIFACT_ROOT" not in exports
-    assert "secret" not in bash.said
+def test_values_reach_the_shell_as_they_are(shell, name):
+    shell.settings(f"tracking_uri: databricks\nexperiment_name: {name}")
+    assert shell.exports(LC_ALL="C")["MLFLOW_EXPERIMENT_NAME"] == name
 
 
 def test_an_address_that_only_kedro_can_work_out(shell):
@@ -263,88 +200,47 @@ def test_an_address_that_only_kedro_can_work_out(shell):
     assert "export MLFLOW_TRACKING_URI" in shell.said
 
 
-@pytest.mark.parametrize(("folder", "warned"), [("a%20b", 1), ("a?", 1), ("100% a", 0)])
-def test_paths_that_sqlite_addresses_cannot_hold(bash, folder, warned):
-    shutil.move(bash.project, bash.cwd / folder)
-    bash.source = f". '{folder}/config.sh'"
-    bash.exports()
-    assert ("rename the folder" in bash.said) == bool(warned)
+def test_conda_on_path(shell):
+    conda = str(shell.conda())
+    path = f"{shell.bin}:{conda}/bin"
+    exports = shell.exports(PATH=path, before=STRICT[shell.name])
+    assert exports == {**expected(shell), "MLFLOW_CONDA_HOME": conda}
 
 
-@pytest.mark.parametrize("name", ["MLFLOW_EXPERIMENT_ID", "MLFLOW_RUN_ID"])
-def test_no_experiment_name_next_to_an_id(bash, name):
-    assert "MLFLOW_EXPERIMENT_NAME" not in bash.exports(**{name: "7"})
+def test_the_check_is_content_afterwards(bash):
+    conda = bash.conda()
+    (bash.project / "requirements.txt").write_text("")
+    run = f'{bash.source}; cd "{bash.project}"; python3 check.py'
+    out = bash.run(run, PATH=f"{bash.bin}:{conda}/bin")
+    assert f"{conda}, by MLFLOW_CONDA_HOME\n" in out
+    assert out.endswith("\nmlflow run .\n")
 
 
-class TestConda:
-    def home(self, shell, **env) -> str | None:
-        return shell.exports(**env).get("MLFLOW_CONDA_HOME")
+def test_only_a_python_that_runs_is_used(shell):
+    (shell.bin / "python3").rename(shell.bin / "python")
+    assert shell.exports() == expected(shell)
+    shell.tool("python3", "exit 127")  # as pyenv's, with no version chosen
+    assert shell.exports() == expected(shell)
 
-    def test_on_path(self, shell):
-        conda = str(shell.conda())
-        path = f"{shell.bin}:{conda}/bin"
-        assert self.home(shell, PATH=path, before=STRICT[shell.name]) == conda
 
-    def test_on_path_under_a_virtual_environment(self, bash):
-        conda = str(bash.conda())
-        (bash.bin / "activate").touch()
-        path = f"{bash.bin}:{conda}/bin"
-        assert self.home(bash, PATH=path, VIRTUAL_ENV=str(bash.bin)) == conda
+def test_what_the_user_has_set_up_for_python_does_not_disturb(bash):
+    (bash.bin / "re.py").write_text("1 / 0")
+    exports = bash.exports(PYTHONPATH=str(bash.bin), PYTHONHOME="/nowhere")
+    assert exports == expected(bash)
+    assert not list(bash.project.rglob("__pycache__"))
 
-    def test_a_link_on_path(self, shell):
-        conda = shell.conda()
-        (shell.bin / "conda").symlink_to(conda / "bin/conda")
-        assert self.home(shell) == str(conda)
 
-    def test_a_shell_function(self, shell):
-        conda = str(shell.conda())
-        function = f'conda() {{ [ "$*" != "info --base" ] || echo "{conda}"; }}'
-        assert self.home(shell, before=f"{function}; {STRICT[shell.name]}") == conda
+def test_a_check_that_fails(shell):
+    (shell.project / "check.py").write_text("raise SystemExit('broken')")
+    assert shell.run(f"{shell.source} || echo $? $MLFLOW_TRACKING_URI") == "1\n"
+    assert shell.said == "broken\n"
 
-    def test_a_variable_that_leads_nowhere(self, bash):
-        conda = str(bash.conda())
-        path = f"{bash.bin}:{conda}/bin"
-        assert self.home(bash, PATH=path, CONDA_EXE="/gone/bin/conda") == conda
 
-    def test_a_conda_that_was_removed(self, bash):
-        conda = bash.conda()
-        (conda / "bin/conda").unlink()
-        assert self.home(bash, CONDA_EXE=f"{conda}/bin/conda") is None
-
-    def test_a_conda_that_fails(self, shell):
-        shell.tool("conda", "exit 1")
-        assert self.home(shell, before=STRICT[shell.name]) is None
-
-    def test_users_home_without_conda(self, bash):
-        assert self.home(bash, MLFLOW_CONDA_HOME="/nowhere") == "/nowhere"
-        assert "MLFLOW_CONDA_HOME=/nowhere is no conda: unset it" in bash.said
-
-    @pytest.mark.parametrize(
-        ("tools", "manager"),
-        [([], "local"), (["pyenv"], "virtualenv"), (["uv", "pyenv"], "uv")],
-    )
-    def test_advice_without_conda(self, shell, tools, manager):
-        for tool in tools:
-            shell.tool(tool)
-        assert self.home(shell) is None
-        advice = f"; no conda, so: mlflow run . --env-manager {manager}\n"
-        assert shell.said.endswith(advice)
-
-    @pytest.mark.parametrize("mamba", ["mamba", "micromamba"])
-    def test_mamba_alone(self, bash, mamba):
-        bash.tool(mamba)
-        assert self.home(bash) is None
-        assert "mamba alone does not do for MLflow" in bash.said
-
-    def test_the_check_is_content_afterwards(self, bash):
-        conda = bash.conda()
-        for file in ("check.py", "requirements.txt"):
-            (bash.project / file).write_text("")
-        shutil.copy(PROJECT / "check.py", bash.project)
-        run = f'{bash.source}; cd "{bash.project}"; "{sys.executable}" check.py'
-        out = bash.run(run, PATH=f"{bash.bin}:{conda}/bin")
-        assert f"{conda}, by MLFLOW_CONDA_HOME\n" in out
-        assert out.endswith("\nmlflow run .\n")
+def test_without_python_it_says_so_and_leaves_the_shell_alone(shell):
+    (shell.bin / "python3").unlink()
+    said = shell.run(f"{shell.source} || echo $? $MLFLOW_TRACKING_URI")
+    assert said == "1\n"
+    assert shell.said == "config.sh: neither python3 nor python is on PATH\n"
 
 
 def test_shellcheck():

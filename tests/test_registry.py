@@ -1,10 +1,10 @@
 """Trainings, and which of their models is the champion."""
 
+import json
 import shutil
 import time
 
 import pytest
-import yaml
 from mlflow import MlflowClient
 from runs import PACKAGE, REPO, free_port, path_of, run, start, tracking_server
 
@@ -17,9 +17,11 @@ WORSE = ("--params", "model_options.C=0.0001")
 def train(bin_):
     """Return a function that trains in a project, by ``kedro run`` or otherwise."""
 
-    def command(project, *options: str, program: str = "kedro", **changes: str):
-        path = {"PATH": path_of(bin_), "COLUMNS": "300"}
-        return run(bin_ / program, "run", *options, cwd=project, **path | changes)
+    def command(
+        project, *options: str, program: str = "kedro", ok: bool = True, **changes: str
+    ):
+        env = {"PATH": path_of(bin_), "COLUMNS": "300"} | changes
+        return run(bin_ / program, "run", *options, cwd=project, ok=ok, **env)
 
     return command
 
@@ -55,11 +57,6 @@ def aliases(store: MlflowClient) -> dict[str, int]:
     return {alias: int(version) for alias, version in found.items()}
 
 
-def configure(project, **settings) -> None:
-    """Write the project's own settings, which win over those of conf/base."""
-    (project / "conf/local/mlflow.yml").write_text(yaml.safe_dump(settings))
-
-
 def last_run(store: MlflowClient):
     (experiment,) = store.search_experiments(filter_string=f"name = '{PACKAGE}'")
     return store.search_runs([experiment.experiment_id])[0]
@@ -81,7 +78,7 @@ def test_the_first_version_is_champion_and_names_its_run_data_and_session(first)
     for tag in ("kedro.session_id", "kedro.run_id"):
         assert version.tags[tag] == made_by.data.tags[tag]
     for tags in (version.tags, made_by.data.tags):
-        assert tags["registry.version"] == f"{PACKAGE}/1"
+        assert tags["registry.version"] == f"models:/{PACKAGE}/1"
         assert tags["registry.decision"] == "champion"
         assert tags["registry.metric"] == "accuracy"
         assert float(tags["registry.score"]) == made_by.data.metrics["accuracy"]
@@ -95,27 +92,39 @@ def test_a_worse_version_stays_challenger_and_an_equal_one_wins(project, train):
     best, worse = versions(store)
     for tags in (worse.tags, last_run(store).data.tags):
         assert tags["registry.decision"] == "challenger"
-        assert tags["registry.champion"] == "1"
-        assert tags["registry.champion_score"] == best.tags["registry.score"]
-        assert float(tags["registry.score"]) < float(tags["registry.champion_score"])
+        score = float(best.tags["registry.score"])
+        assert tags["registry.against"] == f"{score:.4g} of version 1"
+        assert float(tags["registry.score"]) < score
+    decision = json.loads((project / "data/08_reporting/promotion.json").read_text())
+    assert decision["decision"] == "challenger"
+    assert decision["version"] == f"models:/{PACKAGE}/2"
     train(project)
     assert aliases(store) == {"champion": 3, "challenger": 2}
 
 
 def test_the_margin_and_the_metric_are_settings(project, train):
-    configure(project, champion={"metric": "neg_log_loss", "margin": 0.01})
-    train(project, "--params=model_options.C=1.0")
+    less = "promote_options.metric=log_loss,promote_options.better=less"
+    options = f"--params={less},promote_options.margin=0.01,model_options.C"
+    train(project, f"{options}=1.0")
     assert aliases(client(project)) == {"champion": 1, "challenger": 2}
-    train(project, "--params=model_options.C=10.0")
+    train(project, f"{options}=10.0")
     assert aliases(client(project)) == {"champion": 3, "challenger": 2}
     tags = last_run(client(project)).data.tags
-    gain = float(tags["registry.score"]) - float(tags["registry.champion_score"])
-    assert tags["registry.metric"] == "neg_log_loss" and gain >= 0.01
+    loss = tags["registry.against"].removesuffix(" of version 1")
+    assert tags["registry.metric"] == "log_loss"
+    assert float(tags["registry.score"]) <= float(loss) - 0.01
 
 
-def test_scoring_and_partial_runs_register_nothing(project, train):
+def test_scoring_and_partial_runs_register_no_other_version(project, train):
     train(project, "--pipelines=score")
-    train(project, "--from-nodes=predict")
+    for again in ("--from-nodes=predict", "--from-nodes=promote_model"):
+        assert f"Model {PACKAGE} version 1 is champion" in words(train(project, again))
+    assert len(versions(client(project))) == 1
+
+
+def test_nothing_is_missing_after_a_training(project, train):
+    said = words(train(project, "--only-missing-outputs"))
+    assert "ERROR" not in said and "Running node" not in said
     assert len(versions(client(project))) == 1
 
 
@@ -134,32 +143,32 @@ def test_mlflow_run_registers(project, train):
 
 
 REFUSALS = {
-    "a name with a slash": ({"registered_model_name": "a/b"}, {}, "a/b"),
-    "no such metric": ({"champion": {"metric": "beauty"}}, {}, "beauty"),
-    "no registry": ({}, {"MLFLOW_REGISTRY_URI": "http://127.0.0.1:9"}, "127.0.0.1"),
+    "a name with a slash": ("promote_options.name=a/b", {}, "a/b"),
+    "no such metric": ("promote_options.metric=beauty", {}, "beauty"),
+    "no such direction": ("promote_options.better=most", {}, "most"),
+    "no registry": ("", {"MLFLOW_REGISTRY_URI": "http://127.0.0.1:9"}, "127.0.0.1"),
 }
 
 
-@pytest.mark.parametrize("settings, env, named", REFUSALS.values(), ids=REFUSALS)
-def test_a_registry_that_refuses_costs_a_line_and_not_the_run(
-    project, train, settings, env, named
+@pytest.mark.parametrize("params, env, named", REFUSALS.values(), ids=REFUSALS)
+def test_a_registry_that_refuses_fails_the_last_node_which_can_be_run_again(
+    project, train, params, env, named
 ):
-    configure(project, **settings)
+    env = env | {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1"}
     started = time.monotonic()
-    said = words(train(project, **env))
+    failed = train(project, f"--params={params}", ok=False, **env)
     assert time.monotonic() - started < 60
-    assert said.count("has no new champion") == 1 and "Traceback" not in said
+    assert failed.returncode == 1
+    assert named in failed.stderr.splitlines()[-1]
     store = client(project)
     assert aliases(store) == {"champion": 1}
-    assert last_run(store).info.status == "FINISHED"
-    assert named in last_run(store).data.tags["registry.error"]
-
-
-def test_null_registers_nothing(project, train):
-    configure(project, registered_model_name=None)
-    assert "champion" not in words(train(project))
-    assert len(versions(client(project))) == 1
-    assert last_run(client(project)).info.status == "FINISHED"
+    made = last_run(store)
+    assert made.info.status == "FAILED"
+    assert made.data.tags["failure.node"] == "promote_model"
+    assert made.data.metrics["accuracy"] >= 0.9
+    train(project, "--from-nodes=promote_model")
+    assert aliases(store) == {"champion": 2}
+    assert versions(store)[1].run_id == made.info.run_id
 
 
 @pytest.mark.parametrize("place", ["SQLite", "a server"])

@@ -45,24 +45,25 @@ requirements.txt
 src/{PACKAGE}/__init__.py
 src/{PACKAGE}/__main__.py
 src/{PACKAGE}/datasets.py
-src/{PACKAGE}/figures.py
-src/{PACKAGE}/hooks.py
 src/{PACKAGE}/pipeline_registry.py
 src/{PACKAGE}/pipelines/__init__.py
 src/{PACKAGE}/pipelines/data_engineering/__init__.py
 src/{PACKAGE}/pipelines/data_engineering/nodes.py
 src/{PACKAGE}/pipelines/data_engineering/pipeline.py
 src/{PACKAGE}/pipelines/data_science/__init__.py
+src/{PACKAGE}/pipelines/data_science/figures.py
 src/{PACKAGE}/pipelines/data_science/nodes.py
 src/{PACKAGE}/pipelines/data_science/pipeline.py
 src/{PACKAGE}/pipelines/score/__init__.py
 src/{PACKAGE}/pipelines/score/nodes.py
 src/{PACKAGE}/pipelines/score/pipeline.py
-src/{PACKAGE}/provenance.py
-src/{PACKAGE}/registry.py
 src/{PACKAGE}/schema.py
 src/{PACKAGE}/settings.py
-src/{PACKAGE}/tracking.py
+src/{PACKAGE}/tracking/__init__.py
+src/{PACKAGE}/tracking/hooks.py
+src/{PACKAGE}/tracking/provenance.py
+src/{PACKAGE}/tracking/registry.py
+src/{PACKAGE}/tracking/store.py
 tests/conftest.py
 tests/test_nodes.py
 tests/test_run.py
@@ -246,12 +247,14 @@ def test_mlproject_hands_its_parameters_to_those_of_parameters_yml(generated):
     declared = {
         f"{group}.{name}": value
         for group, options in parameters.items()
+        if group != "promote_options"  # `-P params=` hands them over
         for name, value in options.items()
     }
     entries = load_yaml(generated / "MLproject")["entry_points"]
     handed = {}
     for entry in entries.values():
         for pairs in re.findall(r"--params[ =](\S+)", entry["command"]):
+            pairs = pairs.removesuffix(",{params}")
             targets = dict(pair.split("=") for pair in pairs.split(","))
             names = [placeholder.strip("{}") for placeholder in targets.values()]
             assert [target.rpartition(".")[2] for target in targets] == names

@@ -100,7 +100,7 @@ def test_a_dataset_that_cannot_be_loaded(launcher, life, bin_):
     (one,) = recorded(life)
     assert one.status == "FAILED" and one.tags["failure.node"] == "split_data"
     assert "missing column(s): sepal_width" in one.tags["failure.error"]
-    assert not (life / "data" / "06_models" / "model.skops").exists()
+    assert not (life / "data" / "06_models" / "model.pkl").exists()
 
 
 @pytest.mark.parametrize("launcher", ["sequential", "parallel", "mlflow run"])
@@ -115,16 +115,32 @@ def test_a_node_that_leaves_runs_open_or_ends_ours(launcher, behaviour, life, bi
     assert len(runs) == (2 if behaviour == "nested" else 1)
 
 
-def test_a_refused_parameter_leaves_no_run(life, bin_, kedro):
-    result = kedro("run", "--params=model_options.C=-1", cwd=life, ok=False)
-    assert result.returncode != 0 and "model_options" in result.stdout + result.stderr
-    result = kedro("run", "--params=nonsense=1", cwd=life, ok=False)
+def test_a_misspelt_group_leaves_no_run_and_a_new_one_passes(life, bin_, kedro):
+    result = kedro("run", "--params=model_option.C=1", cwd=life, ok=False)
     assert result.returncode == 1
-    assert "Unknown parameter(s): nonsense" in result.stderr
+    last = result.stderr.splitlines()[-1]
+    assert "Unknown parameter: model_option. Did you mean model_options?" in last
     assert recorded(life) == []
-    words, env = command("mlflow run", bin_, life)
-    assert run(*words, "-P", "C=-1", cwd=life, ok=False, **env).returncode != 0
-    assert [one.status for one in recorded(life)] == ["FAILED"]
+    part = "--pipelines=data_engineering"
+    result = kedro("run", part, "--params=extra=1", cwd=life, COLUMNS="300")
+    assert "Parameter extra is new" in result.stdout + result.stderr
+    (one,) = recorded(life)
+    assert one.params["extra"] == "1" and "model_options.C" not in one.params
+
+
+@pytest.mark.parametrize("launcher", ["sequential", "mlflow run"])
+def test_the_last_line_is_what_scikit_learn_says_of_an_option(launcher, life, bin_):
+    words, env = command(launcher, bin_, life)
+    given = ["--params=model_options.C=-1"]
+    given = ["-P", "C=-1"] if launcher == "mlflow run" else given
+    result = run(*words, *given, cwd=life, ok=False, **env, COLUMNS="300")
+    assert result.returncode != 0
+    said = "InvalidParameterError: The 'C' parameter of LogisticRegression must be"
+    lines = result.stderr.splitlines()
+    ours = lines[-1] if launcher == "sequential" else "\n".join(lines[-3:])
+    assert said in ours
+    (one,) = recorded(life)
+    assert one.status == "FAILED" and said in one.tags["failure.error"]
 
 
 INTERRUPTED = {

@@ -84,29 +84,33 @@ def test_the_example_is_scored_by_the_champion_and_the_run_names_it(project, sco
     made = last_run(project)
     champion = client(project).get_model_version_by_alias(PACKAGE, "champion")
     assert made.info.status == "FINISHED"
-    assert made.data.tags["model.version"] == f"{PACKAGE}/1"
+    assert made.data.tags["model.uri"] == f"models:/{PACKAGE}@champion"
     assert made.data.tags["model.run_id"] == champion.run_id
     (model,) = made.inputs.model_inputs
     assert champion.source == f"models:/{model.model_id}"
     assert made.data.tags["model.id"] == model.model_id
     assert [d.dataset.name for d in made.inputs.dataset_inputs] == ["new_flowers"]
     assert made.data.metrics["rows"] == len(given)
-    assert made.data.params["score_options.model"] == "champion"
+    assert made.data.params["score_options.model"] == f"models:/{PACKAGE}@champion"
 
 
 def test_a_model_is_chosen_by_alias_version_or_run(project, score):
     challenger = client(project).get_model_version_by_alias(PACKAGE, "challenger")
-    for which in ("challenger", 2, challenger.run_id):
-        score(model=which)
+    named = (f"models:/{PACKAGE}@challenger", f"models:/{PACKAGE}/2")
+    for uri in (*named, f"runs:/{challenger.run_id}/model"):
+        score(model=uri)
         assert last_run(project).data.tags["model.run_id"] == challenger.run_id
 
 
-@pytest.mark.parametrize("which", ["best", 99, "0" * 31 + "a"])
+@pytest.mark.parametrize(
+    "which",
+    [f"models:/{PACKAGE}@best", f"models:/{PACKAGE}/99", "runs:/0a/model", "champion"],
+)
 def test_a_model_that_does_not_exist_is_one_line(project, score, which):
     failed = score(ok=False, model=which)
     assert failed.returncode
     assert failed.stderr.splitlines()[-1].startswith("Error: ")
-    assert f"{PACKAGE} has no model '{which}'" in failed.stderr.splitlines()[-1]
+    assert f"Cannot load the model {which}: " in failed.stderr.splitlines()[-1]
     assert "Traceback" not in failed.stdout + failed.stderr
     assert last_run(project).info.status == "FAILED"
 
@@ -116,7 +120,8 @@ def test_without_a_champion_it_says_how_to_get_one(generated, kedro, tmp_path):
     failed = kedro("run", "--pipelines=score", cwd=project, ok=False)
     assert failed.returncode
     last = failed.stderr.splitlines()[-1]
-    assert last.startswith(f"Error: {PACKAGE} has no model 'champion'. Train one with")
+    assert last.startswith(f"Error: Cannot load the model models:/{PACKAGE}@champion")
+    assert "train one with `kedro run`" in last
 
 
 def test_order_and_other_columns_stay_across_chunks(project, score, tmp_path):
@@ -147,6 +152,7 @@ BAD = {
     "infinity": ([["inf", *GOOD[1:]]], COLUMNS, "sepal_length (1 rows)"),
     "negative": ([[-5, *GOOD[1:]]], COLUMNS, "sepal_length (1 rows)"),
     "no rows": ([], COLUMNS, "the table has no rows"),
+    "scored already": ([[*GOOD, "x"]], [*COLUMNS, "species"], "has a column species"),
 }
 
 
@@ -161,6 +167,8 @@ def test_bad_flowers_are_refused_and_the_last_output_stays(
     run_of_it = last_run(project)
     assert run_of_it.info.status == "FAILED"
     assert problem in run_of_it.data.tags["failure.error"]
+    assert "bad.csv" in run_of_it.data.tags["failure.error"].partition(problem)[0]
+    assert not (project / f"{OUTPUT}.part").exists()
     assert (project / OUTPUT).read_text() == "as it was"
 
 
@@ -186,10 +194,10 @@ def test_mlflow_run_scores(project, bin_, tmp_path):
     uri = {"MLFLOW_TRACKING_URI": f"sqlite:///{project}/mlflow.db"}
     flowers = table(tmp_path / "two flowers.csv", GOOD, GOOD)
     words = ("run", ".", "-e", "score", "--env-manager=local", "-P", f"input={flowers}")
-    named = (f"--experiment-name={PACKAGE}", "-P", "model=2")
+    named = (f"--experiment-name={PACKAGE}", "-P", f"model=models:/{PACKAGE}/2")
     run(bin_ / "mlflow", *words, *named, cwd=project, **path, **uri)
     assert len(scored(project)) == 2
-    assert last_run(project).data.tags["model.version"] == f"{PACKAGE}/2"
+    assert last_run(project).data.tags["model.uri"] == f"models:/{PACKAGE}/2"
 
 
 def test_the_default_input_has_one_value(generated):

@@ -199,7 +199,7 @@ def test_a_server_that_dies_in_the_middle_costs_no_output(kedro, life, server, b
     (life / "data" / "gone").touch()
     output, _ = started.communicate(timeout=240)
     assert started.returncode != 0
-    assert (life / "data" / "06_models" / "model.skops").exists()
+    assert (life / "data" / "06_models" / "model.pkl").exists()
     flat = " ".join(output.split())
     assert "--from-nodes" in flat and "MLflow has no record of this failure" in flat
     del env["BEHAVIOUR"], env["MLFLOW_TRACKING_URI"]
@@ -248,6 +248,11 @@ PARAMETERS = {
 def test_parameters_of_any_shape_are_logged(kedro, life):
     odd = life / "conf" / "base" / "parameters_odd.yml"
     odd.write_text(json.dumps(PARAMETERS, ensure_ascii=False))
+    pipeline = life / "src" / PACKAGE / "pipelines/data_engineering/pipeline.py"
+    node = '        Node(func=len, inputs="parameters", outputs="count"),\n        ]\n'
+    head, mark, tail = pipeline.read_text().partition("        ]\n")
+    assert mark
+    pipeline.write_text(head + node + tail)
     kedro("run", "--pipelines=data_engineering", cwd=life)
     (one,) = recorded(life)
     assert one.status == "FINISHED"
@@ -279,15 +284,18 @@ def test_a_parameter_that_the_caller_logged_is_not_overwritten(life, bin_):
 )
 def test_saved_files_that_the_catalog_names_are_artifacts(runner, kedro, life):
     catalog = life / "conf" / "base" / "catalog.yml"
-    entry = "predictions:\n  type: pandas.CSVDataset\n"
+    entry = "predictions:\n  type: pandas.ParquetDataset\n"
     named = "  versioned: true\n  metadata: {mlflow: {artifact_path: output}}\n"
     text = catalog.read_text()
     assert entry in text
     catalog.write_text(text.replace(entry, entry + named))
     kedro("run", f"--runner={runner}", cwd=life)
     (one,) = recorded(life)
-    assert {"output/predictions.csv", "figures/confusion_matrix.png"} <= one.artifacts
-    (saved,) = (life / "data" / "07_model_output" / "predictions.csv").iterdir()
+    assert {
+        "output/predictions.parquet",
+        "figures/confusion_matrix.png",
+    } <= one.artifacts
+    (saved,) = (life / "data" / "07_model_output" / "predictions.parquet").iterdir()
     assert saved.name == one.tags["kedro.run_id"]
 
 

@@ -2,6 +2,7 @@
 
 python check.py            a line a tool, then the command that runs the project here
 python check.py --offline  the same without calling the tracking server
+python check.py --exports  what `source config.sh` has your shell evaluate
 """
 
 from __future__ import annotations
@@ -12,7 +13,6 @@ import socket
 import sqlite3
 import sys
 from contextlib import closing
-from importlib import metadata, util
 from operator import eq, ge, gt, le, lt, ne
 from pathlib import Path
 from shlex import quote
@@ -23,9 +23,14 @@ PROJECT = Path(__file__).resolve().parent
 OLDEST_PYTHON, OLDEST_KEDRO = (3, 10), (1, 7)
 TITLES = {"kedro": "Kedro", "mlflow": "MLflow", "scikit-learn": "scikit-learn"}
 COMPARE = {">=": ge, ">": gt, "<=": le, "<": lt, "==": eq, "!=": ne}
+PORTS = {"postgresql": 5432, "mysql": 3306, "mssql": 1433}
+# MLflow doubles its waits: five retries take a minute and survive a server's restart.
+HTTP = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "5", "MLFLOW_HTTP_REQUEST_TIMEOUT": "20"}
+LOGIN = "export MLFLOW_TRACKING_USERNAME=... MLFLOW_TRACKING_PASSWORD=..."
 OK, ABSENT, NOTE, FAIL = "ok", "-", "note", "FAIL"
 INSTALL = "pip install -r requirements.txt"
 SOURCE = "source config.sh"
+START = "start it, or choose another MLFLOW_TRACKING_URI"
 
 
 class Line(NamedTuple):
@@ -37,6 +42,101 @@ class Line(NamedTuple):
     remedy: str = ""
 
 
+def mask(uri: str) -> str:
+    """An address without user names, passwords and tokens."""
+    secret = r"[^=&]*(?:user|uid|pass|pwd|token|secret|key|auth|odbc)[^=&]*"
+    uri = re.sub(rf"(?is)([?&]{secret}=)[^&]*", r"\1***", uri)
+    return re.sub(r"(?s)://.*@", "://***@", uri)
+
+
+def setting(key: str) -> str:
+    """A top-level value of mlflow.yml, from the environment's file or from base's."""
+    for env in (os.environ.get("KEDRO_ENV") or "local", "base"):
+        file = PROJECT / "conf" / env / "mlflow.yml"
+        text = file.read_text("utf-8-sig") if file.is_file() else ""
+        entry = rf"""^(["']?){key}\1[ \t]*:(?!\S)[ \t]*(.*)"""
+        if found := re.search(entry, text, re.MULTILINE):
+            quoted = re.match(r"""(["'])(.*?)\1""", found[2])
+            plain = re.sub(r"(^|\s)#.*", "", found[2]).strip()
+            return quoted[2] if quoted else re.sub(r"^(null|~)$", "", plain)
+    return ""
+
+
+def configured_uri() -> str:
+    """Where mlflow.yml says to record; relative SQLite paths start at the project."""
+    uri = setting("tracking_uri") or "sqlite:///mlflow.db"
+    file = re.fullmatch(r"sqlite:///([^/].*)", uri)
+    return f"sqlite:///{PROJECT / file[1]}" if file else uri
+
+
+def is_conda(home: str | Path) -> bool:
+    """Whether a folder has the two files of conda that MLflow uses."""
+    files = "bin/conda", "etc/profile.d/conda.sh"
+    return bool(home) and all(Path(home, file).is_file() for file in files)
+
+
+def find_conda() -> str:
+    """Folder of conda, "" without one: told by CONDA_EXE or PATH, or else asked for."""
+    found = which("conda")
+    for exe in map(Path, filter(None, (os.environ.get("CONDA_EXE"), found))):
+        for home in (exe.parent.parent, exe.resolve().parent.parent):
+            if is_conda(home):
+                return str(home)
+    # Takes a second; only a wrapper, such as pyenv's, does not tell by its path.
+    home = os.popen("conda info --base 2>/dev/null").read().strip() if found else ""
+    return home if is_conda(home) else ""
+
+
+def env_manager() -> str:
+    """What `mlflow run` can make an environment with where there is no conda."""
+    return "uv" if which("uv") else "virtualenv" if which("pyenv") else "local"
+
+
+def exports() -> dict[str, str]:
+    """The variables that config.sh exports: what the user has not set."""
+    given = os.environ.get
+    uri = given("MLFLOW_TRACKING_URI") or configured_uri()
+    inside = uri.startswith(f"sqlite:///{PROJECT}/")
+    # `mlflow run` refuses a name next to an id.
+    by_id = given("MLFLOW_EXPERIMENT_ID") or given("MLFLOW_RUN_ID")
+    variables = {
+        "MLFLOW_TRACKING_URI": uri,
+        "MLFLOW_EXPERIMENT_NAME": "" if by_id else setting("experiment_name"),
+        "MLFLOW_BACKEND_STORE_URI": uri if uri.startswith(("sqlite", *PORTS)) else "",
+        # Experiments made in `mlflow ui` would go where only a server's clients write.
+        "MLFLOW_DEFAULT_ARTIFACT_ROOT": f"{PROJECT}/mlruns" if inside else "",
+        "MLFLOW_CONDA_HOME": given("MLFLOW_CONDA_HOME") or find_conda(),
+        **HTTP,
+        # Marks the value as ours: the first contact of a run may be shorter.
+        **{f"KEDRO_{name}": HTTP[name] for name in HTTP if not given(name)},
+    }
+    # An expression is left to Kedro, which alone can work it out.
+    return {k: v for k, v in variables.items() if v and not given(k) and "${" not in v}
+
+
+def summary(exported: dict[str, str]) -> str:
+    """What config.sh says: where runs go, how environments are made, what is amiss."""
+    get = {**os.environ, **exported}.get
+    uri, home = get("MLFLOW_TRACKING_URI") or "?", get("MLFLOW_CONDA_HOME") or ""
+    names = map(
+        get, ("MLFLOW_EXPERIMENT_NAME", "MLFLOW_EXPERIMENT_ID", "MLFLOW_RUN_ID")
+    )
+    no_conda = f"no conda, so: mlflow run . --env-manager {env_manager()}"
+    said = [f"{next(filter(None, names), 'runs')} in {mask(uri)}"]
+    said.append(f"conda in {home}" if is_conda(home) else no_conda)
+    if uri == "?":
+        said.append("tracking_uri is an expression: export MLFLOW_TRACKING_URI")
+    elif uri != configured_uri():
+        said.append("MLFLOW_TRACKING_URI was set before")
+    if f"sqlite:///{PROJECT}/" in uri and re.search(r"\?|%[\da-fA-F]{2}", str(PROJECT)):
+        said.append("a path with ? or %20 leads SQLite elsewhere: rename the folder")
+    if home and not is_conda(home):
+        said.append(f"MLFLOW_CONDA_HOME={home} is no conda: unset it")
+    elif not home and (which("mamba") or which("micromamba")):
+        said.append("mamba alone does not do for MLflow")
+    return "; ".join(said)
+
+
 def release(version: str) -> tuple[int, ...]:
     """Numbers that compare as versions do: "1.10.0rc1" gives (1, 10)."""
     numbers = re.match(r"\d+(\.\d+)*", version)[0]
@@ -46,14 +146,14 @@ def release(version: str) -> tuple[int, ...]:
 def within(version: str, ranges: str) -> bool:
     """Whether a version is in ">=1.7,<2"; clauses like "~=1.7" are left to pip."""
     clause = r"(?:^|,)\s*(>=|>|<=|<|==|!=)\s*(\d+(?:\.\d+)*)\s*(?=,|$)"
-    return all(
-        COMPARE[sign](release(version), release(bound))
-        for sign, bound in re.findall(clause, ranges)
-    )
+    bounds = re.findall(clause, ranges)
+    return all(COMPARE[sign](release(version), release(at)) for sign, at in bounds)
 
 
 def package_line(package: str, ranges: str) -> Line:
     """Whether a package is installed for this interpreter, in the range wanted."""
+    from importlib import metadata  # slower to import than all the rest
+
     tool = TITLES.get(package, package)
     try:
         version = metadata.version(package)
@@ -79,12 +179,6 @@ def package_lines() -> list[Line]:
     return named + [Line(NOTE, "packages", state, INSTALL)] * bool(amiss)
 
 
-def is_conda(home: Path) -> bool:
-    """Whether a folder has the two files of conda that MLflow uses."""
-    files = "bin/conda", "etc/profile.d/conda.sh"
-    return all((home / file).is_file() for file in files)
-
-
 def conda_line() -> Line:
     """How MLflow will find conda: by MLFLOW_CONDA_HOME, by CONDA_EXE or on PATH.
 
@@ -92,23 +186,22 @@ def conda_line() -> Line:
     that is the environment's own script, and the project runs there unnoticed.
     """
     home, exe = os.environ.get("MLFLOW_CONDA_HOME"), os.environ.get("CONDA_EXE")
-    if home and not is_conda(Path(home)):
+    if home and not is_conda(home):
         remedy = f"unset MLFLOW_CONDA_HOME; {SOURCE}"
         return Line(NOTE, "conda", f"none in MLFLOW_CONDA_HOME={home}", remedy)
     if home:
         return Line(OK, "conda", f"{home}, by MLFLOW_CONDA_HOME")
     if exe and is_conda(Path(exe).parent.parent):
         return Line(OK, "conda", f"{exe}, by CONDA_EXE")
-    found = which("conda")
+    found, mamba = which("conda"), which("mamba") or which("micromamba")
     if not found:
-        mamba = which("mamba") or which("micromamba")
         aside = f": MLflow cannot do with {mamba} alone" if mamba else ""
         return Line(ABSENT, "conda", f"not found{aside}")
-    folders = map(Path, os.get_exec_path())
-    activate = next((f for f in folders if (f / "activate").is_file()), None)
-    if os.name == "nt" or (not exe and activate == Path(found).parent):
+    activate = (f for f in os.get_exec_path() if Path(f, "activate").is_file())
+    beside = Path(next(activate, "")) == Path(found).parent
+    if os.name == "nt" or (not exe and beside):
         return Line(OK, "conda", f"{found}, by PATH")
-    if is_conda(Path(found).resolve().parent.parent):
+    if find_conda():
         return Line(NOTE, "conda", f"{found}, but not its `activate`", SOURCE)
     return Line(ABSENT, "conda", f"{found} has no etc/profile.d/conda.sh")
 
@@ -131,52 +224,47 @@ def git_line() -> Line:
     return Line(NOTE, "git", "no repository: runs will name no commit", remedy)
 
 
-def setting(key: str) -> str:
-    """A top-level value of mlflow.yml, from the environment's file or from base's."""
-    for env in (os.environ.get("KEDRO_ENV") or "local", "base"):
-        file = PROJECT / "conf" / env / "mlflow.yml"
-        text = file.read_text("utf-8") if file.is_file() else ""
-        found = re.search(rf"^{key}\s*:[ \t]*(.*)", text, re.MULTILINE)
-        if found:
-            quoted = re.match(r"""(["'])(.*?)\1""", found[1])
-            plain = re.sub(r"(^|\s)#.*", "", found[1]).strip()
-            return quoted[2] if quoted else re.sub(r"^(null|~)$", "", plain)
-    return ""
-
-
 def tracking_line(uri: str, offline: bool) -> Line:
     """Whether runs can be recorded at an address."""
-    masked = re.sub(r"://([^:/@]*:[^@]*|[^/@]*)@", "://***@", uri)
-    masked = re.sub(r"password=[^&]*", "password=***", masked)
     if uri.startswith("sqlite:///"):
         return sqlite_line(PROJECT / uri[len("sqlite:///") :].split("?")[0])
-    if uri.startswith("http") and not offline:
-        return server_line(re.sub(r"://.*@", "://", uri).rstrip("/"), masked)
-    return Line(OK, "tracking", masked)
+    if uri.startswith(("http", *PORTS)) and not offline:
+        return server_line(mask(uri))
+    return Line(OK, "tracking", mask(uri))
 
 
-def server_line(address: str, shown: str) -> Line:
-    """Whether a tracking server answers within two seconds."""
+def server_line(shown: str) -> Line:
+    """Whether a tracking server, or a database's, answers within two seconds."""
     from http.client import HTTPException  # slower to import than all the rest
-    from urllib import error, request
+    from urllib import error, parse, request
 
+    address = shown.replace("***@", "").rstrip("/")
     try:
-        request.urlopen(f"{address}/health", timeout=2).close()
+        server = parse.urlsplit(address)
+        port = PORTS.get(server.scheme.partition("+")[0])
+        if not port:
+            request.urlopen(f"{address}/health", timeout=2).close()
+        elif not server.hostname or re.search(r"\b(host|socket|unix_socket)=", address):
+            return Line(OK, "tracking", shown)
+        else:
+            socket.create_connection((server.hostname, server.port or port), 2).close()
     except error.HTTPError as answer:
+        if answer.code in (401, 403):
+            return Line(NOTE, "tracking", f"{shown} asks for credentials", LOGIN)
         state = f"{shown} answers with {answer.code}: is it MLflow?"
         return Line(NOTE, "tracking", state, f"open {address}")
     except (OSError, ValueError, HTTPException):
-        remedy = "start it, or choose another MLFLOW_TRACKING_URI"
-        return Line(FAIL, "tracking", f"{shown} does not answer", remedy)
+        return Line(FAIL, "tracking", f"{shown} does not answer", START)
     return Line(OK, "tracking", f"{shown} answers")
 
 
 def sqlite_line(store: Path) -> Line:
     """Whether MLflow can make or use a SQLite file."""
     folder, file = quote(str(store.parent)), quote(str(store))
+    remedy = f"mv {file} {file}.broken"
     if not os.access(store.parent, os.W_OK):
-        remedy = f"mkdir -p {folder} && chmod u+w {folder}"
-        return Line(FAIL, "tracking", f"cannot write in {store.parent}", remedy)
+        make = f"mkdir -p {folder} && chmod u+w {folder}"
+        return Line(FAIL, "tracking", f"cannot write in {store.parent}", make)
     if not store.exists():
         return Line(OK, "tracking", f"{store}, will be created")
     try:
@@ -189,19 +277,19 @@ def sqlite_line(store: Path) -> Line:
     except sqlite3.OperationalError as error:
         return Line(NOTE, "tracking", f"{store}: {error}", "close what has it open")
     except sqlite3.DatabaseError:
-        remedy = f"mv {file} {file}.broken"
         return Line(FAIL, "tracking", f"{store} is not a database", remedy)
     if not tables or (schema and newest_schema() in (schema[0], "")):
         return Line(OK, "tracking", str(store))
     if runs:
-        remedy = f"mlflow db upgrade sqlite:///{file}"
-        return Line(FAIL, "tracking", f"{store} is another MLflow version's", remedy)
-    remedy = f"mv {file} {file}.broken"
+        upgrade = f"mlflow db upgrade sqlite:///{file}"
+        return Line(FAIL, "tracking", f"{store} is another MLflow version's", upgrade)
     return Line(FAIL, "tracking", f"{store} was left half made, without runs", remedy)
 
 
 def newest_schema() -> str:
     """Revision that the installed MLflow gives its databases, "" without MLflow."""
+    from importlib import util
+
     spec = util.find_spec("mlflow")
     home = Path(*spec.submodule_search_locations) if spec else PROJECT
     scripts = (home / "store/db_migrations/versions").glob("*_*.py")
@@ -211,46 +299,47 @@ def newest_schema() -> str:
     return next((revision for _, revision in found if revision not in older), "")
 
 
-def answers(port: int) -> bool:
-    """Whether something listens on a port of this machine."""
-    with socket.socket() as probe:
-        probe.settimeout(0.2)
-        return probe.connect_ex(("127.0.0.1", port)) == 0
-
-
 def ui_line() -> Line:
     """A free port for `mlflow ui`; on macOS AirPlay has its default."""
     first = int(os.environ.get("MLFLOW_PORT") or 5000)
-    free = next(port for port in range(first, 65536) if not answers(port))
-    if free == first:
-        return Line(OK, "mlflow ui", f"port {free} is free")
-    return Line(NOTE, "mlflow ui", f"port {first} is taken", f"mlflow ui --port {free}")
+    for port in range(first, 65536):
+        with socket.socket() as probe:
+            probe.settimeout(0.2)
+            if probe.connect_ex(("127.0.0.1", port)):
+                break
+    if port == first:
+        return Line(OK, "mlflow ui", f"port {port} is free")
+    return Line(NOTE, "mlflow ui", f"port {first} is taken", f"mlflow ui --port {port}")
 
 
-def command(lines: dict[str, Line]) -> str:
+def command(lines: list[Line]) -> str:
     """The `mlflow run` that works with what was found."""
-    sourced = {"MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_NAME"} <= set(os.environ)
-    conda = lines["conda"]
-    steps, run = [], "mlflow run ."
-    if any(line.remedy == INSTALL for line in lines.values()):
-        steps.append(INSTALL)
-    if os.name != "nt" and (conda.remedy == SOURCE or not sourced):
-        steps.append(SOURCE)
+    conda = next(line for line in lines if line.tool == "conda")
+    unset = {"MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_NAME"} & set(exports())
+    source = os.name != "nt" and (conda.remedy == SOURCE or unset)
+    install = any(line.remedy == INSTALL for line in lines)
+    run = "mlflow run ."
     if conda.level != OK and conda.remedy != SOURCE:
-        managers = {"uv": "uv", "pyenv": "virtualenv"}
-        found = (managers[tool] for tool in managers if lines[tool].level == OK)
-        run += f" --env-manager {next(found, 'local')}"
-    return " && ".join([*steps, run])
+        run += f" --env-manager {env_manager()}"
+    return " && ".join([INSTALL] * install + [SOURCE] * bool(source) + [run])
 
 
 def main() -> int:
     """Prints the table and the command; 1 where Python or Kedro is too old."""
+    if "--exports" in sys.argv:
+        exported = exports()
+        for name, value in exported.items():
+            escaped = value.replace("'", r"'\''")
+            # Not `quote`, which leaves `=ls` bare: zsh would look for a command `ls`.
+            print(f"export {name}='{escaped}'")
+        print("config.sh:", summary(exported), file=sys.stderr)
+        return 0
     sys.stdout.reconfigure(errors="replace")
     python = sys.version.split()[0]
     if sys.version_info[:2] < OLDEST_PYTHON:
         print(f"FAIL Python {python} is too old: take 3.10 or newer, then try again")
         return 1
-    uri = os.environ.get("MLFLOW_TRACKING_URI") or setting("tracking_uri")
+    uri = os.environ.get("MLFLOW_TRACKING_URI") or configured_uri()
     lines = [
         Line(OK, "Python", f"{python} in {sys.prefix}"),
         *package_lines(),
@@ -258,7 +347,7 @@ def main() -> int:
         tool_line("uv"),
         tool_line("pyenv"),
         git_line(),
-        tracking_line(uri or "sqlite:///mlflow.db", "--offline" in sys.argv),
+        tracking_line(uri, "--offline" in sys.argv),
     ]
     if not uri.startswith("http"):
         lines.append(ui_line())
@@ -268,7 +357,7 @@ def main() -> int:
         row = f"{line.level:4} {line.tool:{tool}}  {line.state:{state}}  {line.remedy}"
         print(row.rstrip())
     print()
-    print(command({line.tool: line for line in lines}))
+    print(command(lines))
     return int(any(line.tool == "Kedro" and line.level == FAIL for line in lines))
 
 

@@ -6,8 +6,13 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+import yaml
 from kedro.framework.session import KedroSession
 from kedro.framework.startup import bootstrap_project
+
+from {{ cookiecutter.python_package }}.schema import (
+    validate_iris,
+)
 
 PROJECT = Path(__file__).resolve().parents[1]
 
@@ -27,9 +32,22 @@ def store(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def iris():
-    """Return the raw data."""
-    return pd.read_csv(PROJECT / "data/01_raw/iris.csv")
+def parameters():
+    """Return the options of conf/base/parameters.yml."""
+    return yaml.safe_load((PROJECT / "conf/base/parameters.yml").read_text())
+
+
+@pytest.fixture(scope="session")
+def raw():
+    """Return the raw data, and where they are in the project."""
+    entry = yaml.safe_load((PROJECT / "conf/base/catalog.yml").read_text())["iris"]
+    return pd.read_csv(PROJECT / entry["filepath"]), entry["filepath"]
+
+
+@pytest.fixture(scope="session")
+def iris(raw):
+    """Return the raw data as the pipeline reads them."""
+    return validate_iris(raw[0])
 
 
 @pytest.fixture

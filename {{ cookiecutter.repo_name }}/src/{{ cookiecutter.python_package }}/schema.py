@@ -1,17 +1,12 @@
-"""The columns of the flowers' tables, and what is refused before any node runs."""
+"""The columns of the tables, and what is refused before any node runs."""
 
-from __future__ import annotations
-
-import lazy_loader as lazy
-
-np = lazy.load("numpy")
-pd = lazy.load("pandas")
+import pandas as pd
 
 FEATURES = ["sepal_length", "sepal_width", "petal_length", "petal_width"]
 TARGET = "species"
 
 
-def validate_measures(data: pd.DataFrame) -> pd.DataFrame:
+def validate_features(data: pd.DataFrame) -> pd.DataFrame:
     """Refuse flowers whose measures are missing, not numbers, or not positive.
 
     Args:
@@ -23,10 +18,7 @@ def validate_measures(data: pd.DataFrame) -> pd.DataFrame:
     Raises:
         ValueError: Names each column at fault and how many of its rows.
     """
-    if data.empty:
-        raise ValueError("the table has no rows")
-    if missing := [name for name in FEATURES if name not in data]:
-        raise ValueError(f"missing column(s): {', '.join(missing)}")
+    refuse_missing(FEATURES, data)
     numbers = data[FEATURES].apply(pd.to_numeric, errors="coerce").astype(float)
     wrong = ~((numbers > 0) & (numbers < float("inf")))
     if wrong.any(axis=None):
@@ -39,7 +31,7 @@ def validate_iris(data: pd.DataFrame) -> pd.DataFrame:
     """Refuse training data without valid measures or with flowers of no species.
 
     Args:
-        data: As for ``validate_measures``, with the label in the column ``TARGET``.
+        data: As for ``validate_features``, with the label in the column ``TARGET``.
 
     Returns:
         ``data``, its measures as floats.
@@ -47,30 +39,17 @@ def validate_iris(data: pd.DataFrame) -> pd.DataFrame:
     Raises:
         ValueError: Names each column at fault and how many of its rows.
     """
-    data = validate_measures(data)
-    if TARGET not in data:
-        raise ValueError(f"missing column(s): {TARGET}")
-    unnamed = [
-        label
-        for label in data[TARGET].unique()
-        if not isinstance(label, str) or label == ""
-    ]
-    if unnamed:
-        count = data[TARGET].isin(unnamed).sum()
-        raise ValueError(f"not a name: {TARGET} ({count} rows)")
-    return data
+    refuse_missing([*FEATURES, TARGET], data)
+    unlabelled = data[TARGET].isna() | (data[TARGET] == "")
+    if unlabelled.any():
+        raise ValueError(f"no label: {TARGET} ({unlabelled.sum()} rows)")
+    return validate_features(data)
 
 
-def labels(flowers: pd.DataFrame) -> np.ndarray:
-    """Return the species of flowers as text of fixed width.
-
-    scikit-learn sorts it much faster than objects.
-
-    Args:
-        flowers: A row a flower, with the label in the column ``TARGET``.
-
-    Returns:
-        A label a row.
-    """
-    codes, species = pd.factorize(flowers[TARGET], use_na_sentinel=False)
-    return species.to_numpy(dtype=str)[codes]
+def refuse_missing(columns: list[str], data: pd.DataFrame) -> None:
+    """Raise ``ValueError`` where a table lacks columns or has no rows."""
+    if missing := [name for name in columns if name not in data]:
+        found = ", ".join(map(str, data.columns))
+        raise ValueError(f"missing column(s): {', '.join(missing)}; found: {found}")
+    if data.empty:
+        raise ValueError("the table has no rows")

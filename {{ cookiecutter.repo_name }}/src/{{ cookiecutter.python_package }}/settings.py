@@ -3,21 +3,16 @@
 import atexit
 import gc
 
-from omegaconf.resolvers import oc
-
-from .hooks import MLflowRunHooks
-from .registry import RegistryHooks
+from .tracking import MLflowRunHooks
 
 # The libraries make a million objects that live until the end. Searching them for
 # garbage, again and again and once more at exit, would be a quarter of a run's time.
 gc.set_threshold(10_000)
 atexit.register(gc.freeze)
 
-HOOKS = (MLflowRunHooks(), RegistryHooks())
+HOOKS = (MLflowRunHooks(),)
 
 CONFIG_LOADER_ARGS = {
     "base_env": "base",
     "default_run_env": "local",
-    "config_patterns": {"mlflow": ["mlflow*", "mlflow*/**", "**/mlflow*"]},
-    "custom_resolvers": {"oc.env": oc.env},
 }

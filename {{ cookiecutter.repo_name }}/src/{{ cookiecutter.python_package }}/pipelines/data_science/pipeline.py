@@ -2,11 +2,12 @@
 
 from kedro.pipeline import Node, Pipeline
 
-from .nodes import draw_quality, log_model, predict, report_accuracy, train_model
+from .figures import draw_quality
+from .nodes import log_model, predict, promote_model, report_accuracy, train_model
 
 
 def create_pipeline(**kwargs) -> Pipeline:
-    """Train a model, log it, let it predict, and measure how well it does."""
+    """Train a model, log it, measure how well it predicts, and decide on its use."""
     return Pipeline(
         [
             Node(
@@ -30,14 +31,20 @@ def create_pipeline(**kwargs) -> Pipeline:
             Node(
                 func=report_accuracy,
                 inputs=["test", "predictions"],
-                outputs=["metrics", "confusion_matrix"],
+                outputs="metrics",
                 name="report_accuracy",
             ),
             Node(
                 func=draw_quality,
                 inputs=["model", "test", "predictions"],
-                outputs="quality",
+                outputs=["confusion_matrix", "quality"],
                 name="draw_quality",
+            ),
+            Node(
+                func=promote_model,
+                inputs=["model_uri", "metrics", "test", "params:promote_options"],
+                outputs="promotion",
+                name="promote_model",
             ),
         ]
     )

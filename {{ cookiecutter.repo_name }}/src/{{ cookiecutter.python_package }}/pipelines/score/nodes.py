@@ -1,75 +1,77 @@
-"""Nodes of the scoring pipeline, and what they record about the model in use."""
+"""Nodes of the scoring pipeline."""
 
-from __future__ import annotations
-
+import logging
 from collections.abc import Iterable, Iterator
+from typing import Any
 
-import lazy_loader as lazy
+import mlflow
+import pandas as pd
+from sklearn.pipeline import Pipeline
 
-from ...registry import find_model
-from ...schema import FEATURES, TARGET, validate_measures
+from {{ cookiecutter.python_package }} import tracking
+from {{ cookiecutter.python_package }}.schema import (
+    FEATURES,
+    TARGET,
+    validate_features,
+)
 
-# Loaded when a node runs: commands that only list pipelines do not wait for them.
-mlflow = lazy.load("mlflow")
-pd = lazy.load("pandas")
-sklearn = lazy.load("sklearn")
+logger = logging.getLogger(__name__)
 
 
 def score_flowers(
-    new_flowers: Iterable[pd.DataFrame], model: str | int, name: str
+    new_flowers: Iterable[pd.DataFrame], options: dict[str, Any]
 ) -> Iterator[pd.DataFrame]:
-    """Predict the species of flowers with a registered model, chunk by chunk.
+    """Predict the species of flowers with a logged model, chunk by chunk.
 
     The MLflow run names the model as its input, and in its tags.
 
     Args:
         new_flowers: Chunks of a table with the measures in cm, a flower a row.
-        model: An alias or a version number of the registered model, or a run's id.
-        name: The registered model's name.
+        options: ``model``, a URI of MLflow; ``input``, where the flowers come from.
 
     Returns:
-        The chunks, with the predicted species and its probability in two more columns.
+        The chunks, with the predicted species and, if the model has probabilities, its
+        probability in two more columns.
 
     Raises:
         ClickException: There is no such model.
     """
-    uri, tags = find_model(name, str(model))
-    mlflow.set_tags(tags)
+    model = tracking.load_model(options["model"])
+    if not hasattr(model, "predict_proba"):
+        logger.info("The model has no probabilities: their column is left out.")
     run_id = mlflow.active_run().info.run_id
-    used = mlflow.entities.LoggedModelInput(tags["model.id"])
-    mlflow.MlflowClient().log_inputs(run_id, models=[used])
-    return score_chunks(new_flowers, mlflow.sklearn.load_model(uri), run_id)
+    return score_chunks(new_flowers, model, options["input"], run_id)
 
 
 def score_chunks(
-    chunks: Iterable[pd.DataFrame], model: sklearn.pipeline.Pipeline, run_id: str
+    chunks: Iterable[pd.DataFrame], model: Pipeline, source: str, run_id: str
 ) -> Iterator[pd.DataFrame]:
     """Predict chunk by chunk, and record how many flowers there were.
 
     Args:
         chunks: Tables with the measures in cm, a flower a row.
         model: The fitted pipeline.
+        source: Where the chunks come from.
         run_id: The MLflow run, which is no longer active when the chunks are read.
 
     Yields:
         Each chunk with the predicted species and its probability.
 
     Raises:
-        ValueError: Names the column at fault, and its rows, or that there are none.
+        ValueError: Names the source, the column at fault, and its rows.
     """
     rows = 0
     for chunk in chunks:
         try:
-            measures = validate_measures(chunk)[FEATURES]
+            if TARGET in chunk:
+                raise ValueError(f"has a column {TARGET} already: rename it")
+            features = validate_features(chunk)[FEATURES]
         except ValueError as error:
-            last = rows + len(chunk)
-            raise ValueError(f"rows {rows + 1} to {last}: {error}") from error
-        probabilities = model.predict_proba(measures)
-        species = model.classes_[probabilities.argmax(axis=1)]
+            place = f"{source}, rows {rows + 1} to {rows + len(chunk)}"
+            raise ValueError(f"{place if len(chunk) else source}: {error}") from error
         rows += len(chunk)
-        yield chunk.assign(
-            **{TARGET: species, "probability": probabilities.max(axis=1)}
-        )
-    if not rows:
-        raise ValueError("the table has no rows")
-    mlflow.MlflowClient().log_metric(run_id, "rows", rows)
+        scored = chunk.assign(**{TARGET: model.predict(features)})
+        if hasattr(model, "predict_proba"):
+            scored["probability"] = model.predict_proba(features).max(axis=1)
+        yield scored
+    mlflow.log_metric("rows", rows, run_id=run_id)

@@ -11,11 +11,7 @@ def create_pipeline(**kwargs) -> Pipeline:
         [
             Node(
                 func=score_flowers,
-                inputs=[
-                    "new_flowers",
-                    "params:score_options.model",
-                    "registered_model_name",
-                ],
+                inputs=["new_flowers", "params:score_options"],
                 outputs="scored_flowers",
                 name="score_flowers",
             ),

@@ -1,4 +1,4 @@
-"""Where runs are recorded."""
+"""Where runs go, and what is said when they cannot."""
 
 from __future__ import annotations
 
@@ -33,8 +33,23 @@ class TrackingError(ClickException):
     """Runs cannot be recorded; the message says what to do."""
 
 
+def mask(text: str) -> str:
+    """Hide passwords and tokens of addresses, wherever they stand in a text."""
+    text = re.sub(r"://[^\s'\"]*@", "://***@", text)
+    return re.sub(
+        r"(?i)\b(user|password|passwd|pwd|token|secret)=[^&\s'\"]*", r"\1=***", text
+    )
+
+
+def first_line(error: BaseException) -> str:
+    """Return what an error says first, without secrets."""
+    said = str(error).strip().partition("\n")[0] or type(error).__name__
+    return mask(said)
+
+
 def read_config(loader: Any) -> dict[str, Any]:
     """Return the contents of mlflow.yml; nothing where a project has none."""
+    loader.config_patterns.setdefault("mlflow", ["mlflow*", "mlflow*/**", "**/mlflow*"])
     try:
         return loader["mlflow"]
     except MissingConfigException:
@@ -85,7 +100,6 @@ def first_contact() -> Iterator[None]:
         TrackingError: The store cannot be used.
     """
     uri = os.environ["MLFLOW_TRACKING_URI"]
-    shown = re.sub(r"//[^@/]*@", "//***@", uri)
     before = {name: os.environ.get(name) for name in FIRST_CONTACT if not chosen(name)}
     os.environ.update({name: FIRST_CONTACT[name] for name in before})
     try:
@@ -95,10 +109,10 @@ def first_contact() -> Iterator[None]:
     except TrackingError:
         raise
     except Exception as error:
-        reason = str(error).strip().partition("\n")[0].replace(uri, shown)
         raise TrackingError(
-            f"MLflow cannot record runs at {shown}: {reason} -- start or repair that "
-            "store, or set MLFLOW_TRACKING_URI or conf/base/mlflow.yml to another."
+            f"MLflow cannot record runs at {mask(uri)}: {first_line(error)} -- start "
+            "or repair that store, or set MLFLOW_TRACKING_URI or conf/base/mlflow.yml "
+            "to another."
         ) from error
     finally:
         for name, value in before.items():
@@ -178,7 +192,7 @@ def experiment_id(config: dict[str, Any]) -> str:
 
     client = MlflowClient()
     name = os.environ.get("MLFLOW_EXPERIMENT_NAME") or config.get("experiment_name")
-    name = name or __package__
+    name = name or __package__.partition(".")[0]
     if given := chosen("MLFLOW_EXPERIMENT_ID"):
         experiment = client.get_experiment(given)
     elif not (experiment := client.get_experiment_by_name(name)):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import copy
+import difflib
 import logging
 import multiprocessing
 import os
@@ -18,7 +19,7 @@ from click import ClickException
 from kedro.framework.hooks import hook_impl
 from kedro.runner import AbstractRunner
 
-from . import provenance, tracking
+from . import provenance, store
 
 logger = logging.getLogger(__name__)
 
@@ -29,6 +30,7 @@ class Recording:
 
     mlflow_id: str
     opened_by: str  # "us", "caller" (this process) or "launcher" (`mlflow run`)
+    inputs: dict[str, provenance.File | None] = field(default_factory=dict)
     pid: int = field(default_factory=os.getpid)
     thread: int = field(default_factory=threading.get_ident)
     started: float = field(default_factory=time.time)
@@ -48,34 +50,38 @@ class MLflowRunHooks:
     def after_context_created(self, context) -> None:
         """Set where runs go, for notebooks too; end a run that Ctrl-C left open."""
         self._loader = context.config_loader
-        self._config = tracking.read_config(self._loader)
+        self._config = store.read_config(self._loader)
         self._project = context.project_path
         self._env = context.env or self._loader.default_run_env
-        tracking.configure(self._config, self._project)
+        store.configure(self._config, self._project)
         if "mlflow" in sys.modules:
             self._end_interrupted_run()
 
     @hook_impl(tryfirst=True)
     def before_pipeline_run(self, run_params, pipeline, catalog) -> None:
         """Open the run, or join the caller's, before anything is computed."""
-        self._refuse_unknown_parameters(run_params["runtime_params"])
+        self._refuse_misspelt_parameters(run_params["runtime_params"])
         run_id = run_params["run_id"]
-        tags = provenance.identity(run_params, self._project, self._env)
-        with tracking.first_contact():
+        tags = provenance.identity(run_params, pipeline, self._project, self._env)
+        with store.first_contact():
             recording = self._open(tags)
             self._recordings[run_id] = recording
         self._prepare_for_the_end()
         try:
-            provenance.record_origin(recording.mlflow_id, tags, pipeline, catalog)
+            given = run_params["runtime_params"]
+            taken = provenance.taken(pipeline, catalog, given)
+            provenance.record_origin(recording.mlflow_id, tags, taken)
+            files = provenance.record_files(recording.mlflow_id, pipeline, catalog)
+            recording.inputs.update(files)
         except BaseException:
             self._try_to_close(run_id, "FAILED")
             raise
         if tags["kedro.runner"] == "ParallelRunner":
             # The way into worker processes, also into those that have no hooks.
-            tracking.export("MLFLOW_RUN_ID", recording.mlflow_id)
+            store.export("MLFLOW_RUN_ID", recording.mlflow_id)
 
     @hook_impl(tryfirst=True)
-    def before_node_run(self, run_id) -> None:
+    def before_node_run(self, node, inputs, run_id) -> None:
         """Make the run active where the node runs: maybe another thread or process."""
         import mlflow
 
@@ -86,6 +92,10 @@ class MLflowRunHooks:
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
         if not mlflow.active_run():
             mlflow.start_run(run_id=recording.mlflow_id)
+        provenance.namespace.set(node.namespace)
+        for name in inputs.keys() & recording.inputs.keys():
+            file = recording.inputs.pop(name)
+            provenance.record_input(recording.mlflow_id, name, file, inputs[name])
 
     @hook_impl(trylast=True)
     def after_node_run(self, run_id) -> None:
@@ -103,7 +113,8 @@ class MLflowRunHooks:
         run_id = run_params["run_id"]
         recording = self._recordings[run_id]
         try:
-            tracking.check_contact(recording.mlflow_id)
+            store.check_contact(recording.mlflow_id)
+            self._record_other_files(recording)
             provenance.record_outputs(
                 recording.mlflow_id, run_id, recording.started, pipeline, catalog
             )
@@ -118,8 +129,9 @@ class MLflowRunHooks:
         run_id = run_params["run_id"]
         recording = self._recordings[run_id]
         try:
-            tracking.check_contact(recording.mlflow_id)
+            store.check_contact(recording.mlflow_id)
             provenance.record_failure(recording.mlflow_id, error, pipeline, catalog)
+            self._record_other_files(recording)
             provenance.record_outputs(
                 recording.mlflow_id, run_id, recording.started, pipeline, catalog
             )
@@ -128,11 +140,18 @@ class MLflowRunHooks:
         finally:
             self._try_to_close(run_id, "FAILED")
 
+    def _record_other_files(self, recording: Recording) -> None:
+        """Log the input files that no node of this process has loaded."""
+        for name, file in recording.inputs.items():
+            if file:
+                provenance.record_input(recording.mlflow_id, name, file, None)
+        recording.inputs.clear()
+
     def _open(self, tags: dict[str, str]) -> Recording:
         """Join the run that the caller has opened, or open one."""
         import mlflow
 
-        tracking.withdraw("MLFLOW_RUN_ID")  # left by an interrupted run
+        store.withdraw("MLFLOW_RUN_ID")  # left by an interrupted run
         if run := mlflow.active_run():
             opened_by = "caller"
         elif "MLFLOW_RUN_ID" in os.environ:
@@ -140,13 +159,13 @@ class MLflowRunHooks:
             os.environ.pop("MLFLOW_EXPERIMENT_NAME", None)
             run, opened_by = mlflow.start_run(), "launcher"
         else:
-            experiment = tracking.experiment_id(self._config)
-            tracking.close_dead_runs(experiment)
+            experiment = store.experiment_id(self._config)
+            store.close_dead_runs(experiment)
             run = mlflow.start_run(
-                experiment_id=experiment, tags={**tags, **tracking.process_tags()}
+                experiment_id=experiment, tags={**tags, **store.process_tags()}
             )
             opened_by = "us"
-            tracking.export("MLFLOW_EXPERIMENT_ID", experiment)
+            store.export("MLFLOW_EXPERIMENT_ID", experiment)
         return Recording(run.info.run_id, opened_by)
 
     def _release(self, run_id: str, status: str) -> None:
@@ -163,10 +182,10 @@ class MLflowRunHooks:
         import mlflow
 
         recording = self._recordings.pop(run_id)
-        tracking.withdraw("MLFLOW_RUN_ID")
+        store.withdraw("MLFLOW_RUN_ID")
         if signal.getsignal(signal.SIGTERM) is exit_on_sigterm and not self._recordings:
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
-        with tracking.first_contact():  # the store may be gone by now
+        with store.first_contact():  # the store may be gone by now
             end_runs_above(recording.mlflow_id, status)
             if recording.opened_by == "launcher":  # ends it; but may die with us
                 mlflow.end_run(status if status == "KILLED" else "RUNNING")
@@ -210,15 +229,18 @@ class MLflowRunHooks:
             self._recordings.pop(run.data.tags["kedro.run_id"], None)
             mlflow.end_run("KILLED")
 
-    def _refuse_unknown_parameters(self, runtime_params: dict) -> None:
-        """Refuse ``--params`` that no parameters file declares: a misspelt name."""
+    def _refuse_misspelt_parameters(self, runtime_params: dict) -> None:
+        """Refuse ``--params`` that are nearly declared; a new name may be meant."""
         declared = copy.copy(self._loader)
         declared.runtime_params = {}
-        if unknown := set(runtime_params) - set(declared["parameters"]):
-            raise ClickException(
-                f"Unknown parameter(s): {', '.join(sorted(unknown))}. "
-                f"conf/base/parameters.yml has: {', '.join(declared['parameters'])}."
-            )
+        known = list(declared["parameters"])
+        for name in set(runtime_params) - set(known):
+            if near := difflib.get_close_matches(name, known, n=1):
+                raise ClickException(
+                    f"Unknown parameter: {name}. Did you mean {near[0]}? "
+                    f"parameters.yml has: {', '.join(known)}."
+                )
+            logger.warning("Parameter %s is new: no parameters.yml has it.", name)
 
 
 def end_runs_above(run_id: str, status: str) -> None:

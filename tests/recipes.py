@@ -1,0 +1,80 @@
+"""The recipes of docs/make-it-yours.md, followed in a fresh project."""
+
+import json
+import re
+import urllib.request
+from pathlib import Path
+
+import pytest
+from runs import PACKAGE, ROOT, free_port, path_of, run, serving
+
+PAGE = ROOT / "docs" / "make-it-yours.md"
+CHAMPION = f"models:/{PACKAGE}@champion"
+# Files whose change does not count: tests that name iris, and data.
+UNCOUNTED = re.compile(r"^(tests/|data/|.*\.csv$)")
+
+
+def steps(title: str) -> list[tuple[str, str]]:
+    """Return the ``diff`` and ``console`` blocks below a heading of the page."""
+    text = PAGE.read_text("utf-8")
+    found = re.search(
+        rf"^(#+) {re.escape(title)}\n(.*?)(?=^#{{1,4}} |\Z)", text, re.M | re.S
+    )
+    assert found, f"{PAGE.name} has no heading '{title}'"
+    blocks = re.findall(r"^```(diff|console)\n(.*?)^```$", found[2], re.M | re.S)
+    assert blocks, f"'{title}' shows nothing to do"
+    return blocks
+
+
+def follow(project: Path, bin_: Path, title: str, **changes: str) -> set[str]:
+    """Apply the diffs and type the commands of a recipe; return the changed files.
+
+    Args:
+        project: The project to change.
+        bin_: The environment that is active.
+        title: The recipe's heading.
+        changes: Environment variables.
+    """
+    changed = set()
+    for kind, text in steps(title):
+        if kind == "diff":
+            patch = project.parent / "recipe.diff"
+            patch.write_text(text)
+            done = run("git", "apply", patch, cwd=project, ok=False)
+            if done.returncode:
+                pytest.fail(f"the diff of '{title}' does not apply: {done.stderr}")
+            changed |= set(re.findall(r"^[-+]{3} [ab]/(\S+)", text, re.M))
+        else:
+            for line in re.findall(r"^\$ (.*(?:\n(?![$]).*)*)", text, re.M):
+                env = {"PATH": path_of(bin_), "COLUMNS": "300", **changes}
+                run("bash", "-ec", line, cwd=project, **env)
+    return {name for name in changed if not UNCOUNTED.match(name)}
+
+
+def ask(
+    bin_: Path, project: Path, rows: list[dict], uri: str = CHAMPION, **options: str
+) -> list:
+    """Serve a model, send one request, and return its predictions.
+
+    Args:
+        bin_: The environment that serves.
+        project: Where the model was logged.
+        rows: Records, a column a key.
+        uri: The model.
+        options: ``manager`` of the environment (default ``local``).
+    """
+    port, log = free_port(), project / "serve.log"
+    words = [bin_ / "mlflow", "models", "serve", "-m", uri, "-p", port]
+    words += ["--host=127.0.0.1", f"--env-manager={options.get('manager', 'local')}"]
+    env = {
+        "MLFLOW_TRACKING_URI": f"sqlite:///{project}/mlflow.db",
+        "PATH": path_of(bin_),
+    }
+    body = json.dumps({"dataframe_records": rows}).encode()
+    kind = {"Content-Type": "application/json"}
+    with serving(
+        *words, port=port, log=log, health="ping", cwd=project.parent, **env
+    ) as (url, _):
+        request = urllib.request.Request(f"{url}/invocations", body, kind)
+        with urllib.request.urlopen(request, timeout=60) as answer:
+            return json.loads(answer.read())["predictions"]

@@ -1,0 +1,16 @@
+"""Every pipeline run is one MLflow run: the machinery, with nothing to edit.
+
+- ``hooks``: the life of the run, which is opened or joined, and truthfully ended
+- ``store``: where runs go, and what is said when they cannot
+- ``provenance``: parameters, data, code and packages, which made a run
+- ``registry``: registered versions, and the champion among them
+
+It knows nothing of the project around it: with ``MLflowRunHooks()`` in the ``HOOKS``
+of its settings it works in any Kedro project. Nodes may use the other names below.
+"""
+
+from .hooks import MLflowRunHooks
+from .provenance import log_metrics, portable
+from .registry import load_model, promote
+
+__all__ = ["MLflowRunHooks", "load_model", "log_metrics", "portable", "promote"]

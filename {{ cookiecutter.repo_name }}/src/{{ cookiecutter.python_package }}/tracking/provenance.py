@@ -1,0 +1,356 @@
+"""What a run was made from: parameters, data, code, packages; and what it saved."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import platform
+import re
+import subprocess
+import sys
+import traceback
+import warnings
+from contextvars import ContextVar
+from importlib import metadata
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from click import ClickException
+from kedro.io import DatasetError
+from kedro.runner import Task
+from omegaconf import OmegaConf
+from packaging.requirements import InvalidRequirement, Requirement
+
+from . import store
+
+LONGEST_NAME, LONGEST_VALUE, LONGEST_TAG = 250, 6000, 8000
+SECRET = re.compile(r"(^|[._-])(password|passwd|secret|token|api_?key|credentials?)$")
+PACKAGE = Path(__file__).resolve().parents[1]
+FILTERS = ("tags", "node_names", "from_nodes", "to_nodes", "from_inputs", "to_outputs")
+
+logger = logging.getLogger(__name__)
+namespace: ContextVar[str | None] = ContextVar("namespace", default=None)
+
+
+def scoped(name: str) -> str:
+    """Put the namespace of the node that is running before a name."""
+    return ".".join(filter(None, (namespace.get(), name)))
+
+
+def log_metrics(metrics: dict[str, float]) -> None:
+    """Log metrics to the active run, each under the namespace of its node."""
+    import mlflow
+
+    mlflow.log_metrics({scoped(name): value for name, value in metrics.items()})
+
+
+def portable(model: Any) -> dict[str, Any]:
+    """Return what ``mlflow.sklearn.log_model`` needs for a model to load elsewhere.
+
+    The types to trust, for the model was just made here; the project's requirements,
+    pinned to what is installed; its code, if the model holds functions of it.
+
+    Raises:
+        ClickException: skops cannot save the model, or Kedro is needed to load it.
+    """
+    import mlflow
+    import skops.io
+
+    if not mlflow.active_run() and "MLFLOW_RUN_ID" in os.environ:
+        mlflow.start_run()  # in a spawned worker, which runs no hooks
+    try:
+        types = skops.io.get_untrusted_types(data=skops.io.dumps(model))
+    except Exception as error:
+        raise ClickException(
+            f"skops cannot save this {type(model).__name__}: "
+            f"{store.first_line(error)} -- log it by MLflow's own flavour for it, such "
+            "as mlflow.lightgbm.log_model or mlflow.pyfunc.log_model"
+        ) from error
+    ours = [name for name in types if name.startswith(f"{PACKAGE.name}.")]
+    if ours:
+        check_loads_without_kedro(ours)
+    return {
+        "serialization_format": "skops",
+        "skops_trusted_types": types or None,
+        "pip_requirements": requirements(),
+        "code_paths": [str(PACKAGE)] if ours else None,
+    }
+
+
+def check_loads_without_kedro(names: list[str]) -> None:
+    """Refuse code that cannot be imported where a model is served."""
+    modules = sorted({name.rpartition(".")[0] for name in names})
+    script = f"import sys; sys.modules['kedro'] = None; import {', '.join(modules)}"
+    path = {"cwd": PACKAGE.parent, "capture_output": True, "text": True}
+    if (done := subprocess.run([sys.executable, "-c", script], **path)).returncode:
+        raise ClickException(
+            f"The model holds {', '.join(names)}, which cannot be imported where it is "
+            f"served: {done.stderr.strip().rpartition(chr(10))[2]} -- move it into a "
+            f"file of its own, such as {PACKAGE.name}/features.py, without Kedro"
+        )
+
+
+def requirements() -> list[str]:
+    """Return the project's requirements but Kedro's, pinned to what is installed."""
+    file = PACKAGE.parents[1] / "requirements.txt"
+    if file.is_file():
+        lines = file.read_text("utf-8").splitlines()
+    else:  # installed from a wheel
+        owners = metadata.packages_distributions().get(PACKAGE.name, [])
+        lines = [line for owner in owners for line in metadata.requires(owner) or ()]
+    pinned = []
+    for line in lines:
+        try:
+            wanted = Requirement(line.partition("#")[0].strip())
+            present = metadata.version(wanted.name)
+        except (InvalidRequirement, metadata.PackageNotFoundError):
+            continue  # an option of pip, a comment, or another platform's
+        if not wanted.name.startswith("kedro") and "extra ==" not in line:
+            extras = f"[{','.join(sorted(wanted.extras))}]" if wanted.extras else ""
+            pinned.append(f"{wanted.name}{extras}=={present}")
+    return pinned
+
+
+def identity(
+    run_params: dict[str, Any], pipeline: Any, project: Path, env: str
+) -> dict[str, str]:
+    """Return the tags that say what made a run."""
+    namespaces = {node.namespace for node in pipeline.nodes if node.namespace}
+    runner = re.search(r"(\w+) object at", str(run_params["runner"]))
+    return {
+        "kedro.run_id": run_params["run_id"],
+        "kedro.session_id": run_params.get("session_id") or run_params["run_id"],
+        "kedro.version": run_params["kedro_version"],
+        "kedro.env": env,
+        "kedro.pipeline": ",".join(run_params["pipeline_names"] or ["__default__"]),
+        "kedro.runner": runner[1] if runner else "SequentialRunner",
+        **{f"kedro.{f}": ",".join(run_params[f]) for f in FILTERS if run_params[f]},
+        **({"kedro.namespaces": ",".join(sorted(namespaces))} if namespaces else {}),
+        "python.executable": sys.executable,
+        "python.version": platform.python_version(),
+        **git_state(project),
+    }
+
+
+def git_state(project: Path) -> dict[str, str]:
+    """Return the commit and whether files differ from it; nothing outside of git."""
+
+    def git(*words: str) -> subprocess.CompletedProcess:
+        command = ["git", "-C", str(project), *words]
+        return subprocess.run(command, capture_output=True, text=True)
+
+    try:
+        commit, status = git("rev-parse", "HEAD"), git("status", "--porcelain")
+    except FileNotFoundError:  # git is not installed
+        return {}
+    if commit.returncode:
+        return {}
+    return {
+        "mlflow.source.git.commit": commit.stdout.strip(),
+        "git.dirty": str(bool(status.stdout)).lower(),
+    }
+
+
+def flatten(parameters: dict[str, Any]) -> dict[str, str]:
+    """Turn nested parameters into MLflow's: dotted names, values as text.
+
+    A list is one value. Characters that MLflow refuses in names become ``_``, long
+    names and values are cut, and values of names like ``password`` are hidden.
+    """
+    flat: dict[str, str] = {}
+    todo = list(reversed(parameters.items()))
+    while todo:
+        name, value = todo.pop()
+        value = value.model_dump() if hasattr(value, "model_dump") else value
+        if isinstance(value, dict) and value:
+            todo += [(f"{name}.{key}", child) for key, child in reversed(value.items())]
+            continue
+        text = "***" if SECRET.search(str(name).lower()) else str(value)
+        name = re.sub(r"[^\w.\- ]", "_", str(name)).strip(". ")[:LONGEST_NAME] or "_"
+        while name in flat:
+            name = name[: LONGEST_NAME - 1] + "_"
+        flat[name] = text[:LONGEST_VALUE]
+    return flat
+
+
+def parse(text: str) -> Any:
+    """Read a parameter as Kedro reads it from the command line: ``1e-2`` is 0.01."""
+    try:
+        return OmegaConf.from_dotlist([f"value={text}"])["value"]
+    except Exception:  # not YAML: a text
+        return text
+
+
+def taken(pipeline: Any, catalog: Any, given: dict[str, Any]) -> dict[str, str]:
+    """Return the parameters that the nodes take, and those of the command line."""
+    flat = flatten(given)
+    for name in sorted(pipeline.inputs()):
+        if name == "parameters":
+            flat |= flatten(catalog.get(name).load())
+        elif name.startswith("params:"):
+            flat |= flatten({name.removeprefix("params:"): catalog.get(name).load()})
+    return flat
+
+
+def record_origin(
+    run_id: str, tags: dict[str, str], parameters: dict[str, str]
+) -> None:
+    """Log parameters, tags and installed packages.
+
+    A parameter that is on the run with another value already, because the caller
+    logged it, is logged under its name and Kedro's run id.
+    """
+    from mlflow import MlflowClient
+    from mlflow.entities import Param, RunTag
+
+    client = MlflowClient()
+    for name, text in client.get_run(run_id).data.params.items():
+        if name in parameters:
+            ours = parameters.pop(name)
+            if parse(ours) != parse(text):
+                other = f"{name[:200]}.{tags['kedro.run_id']}"
+                logger.warning(
+                    "Parameter %s is on the MLflow run as %s; the pipeline's value "
+                    "%s is logged as %s.", name, text, ours, other,
+                )  # fmt: skip
+                parameters[other] = ours
+    client.log_batch(
+        run_id,
+        params=[Param(*item) for item in parameters.items()],
+        tags=[RunTag(*item) for item in tags.items()],
+        synchronous=True,  # a thread that logs would not survive a fork
+    )
+    read = (installed.metadata for installed in metadata.distributions())
+    found = {(about["Name"], about["Version"]) for about in read}
+    packages = "".join(f"{name}=={version}\n" for name, version in sorted(found))
+    client.log_text(run_id, packages, "environment/packages.txt")
+
+
+class File(NamedTuple):
+    """A dataset's local file."""
+
+    path: Path
+    settings: dict[str, Any]  # its entry's `metadata: mlflow:`
+    digest: str = ""  # MD5 of an input
+
+
+def catalog_file(name: str, catalog: Any, version: str | None = None) -> File | None:
+    """Return a dataset's local file, if it has one; the version that is loaded."""
+    config = catalog.config_resolver.resolve_pattern(name)
+    path = Path(str(config.get("filepath", "")).removeprefix("file://"))
+    if config.get("versioned"):
+        try:
+            version = version or catalog.get(name).resolve_load_version()
+        except DatasetError:  # the node that loads it will say so
+            return None
+        path = path / version / path.name
+    settings = (config.get("metadata") or {}).get("mlflow") or {}
+    return File(path, settings) if path.is_file() else None
+
+
+def record_files(run_id: str, pipeline: Any, catalog: Any) -> dict[str, File | None]:
+    """Log the input files whose entries ask for it; return all inputs, digested.
+
+    None stands for what is no local file: a table of a database, a file elsewhere.
+    """
+    found: dict[str, File | None] = {}
+    for name in sorted(pipeline.inputs()):
+        if name != "parameters" and not name.startswith("params:"):
+            if file := catalog_file(name, catalog):
+                log_file(run_id, file)
+                file = file._replace(digest=digest(file.path))
+            found[name] = file
+    return found
+
+
+def digest(path: Path) -> str:
+    """Return the MD5 digest of a file's bytes, as ``md5sum`` does."""
+    hashed = hashlib.md5(usedforsecurity=False)
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            hashed.update(block)
+    return hashed.hexdigest()
+
+
+def record_input(run_id: str, name: str, file: File | None, table: Any) -> None:
+    """Log a dataset with the digest of its file or, if it has none, of its table.
+
+    The schema of a pandas table is logged with it; a tag says what has no digest.
+    """
+    import pandas as pd
+    from mlflow import MlflowClient
+    from mlflow.data.pandas_dataset import from_pandas
+    from mlflow.entities import Dataset, DatasetInput, InputTag
+
+    source, md5 = (file.path.as_uri(), file.digest) if file else (None, None)
+    if isinstance(table, pd.DataFrame):
+        hashed = pd.util.hash_pandas_object(table).to_numpy().tobytes()
+        md5 = md5 or hashlib.md5(hashed, usedforsecurity=False).hexdigest()
+        with warnings.catch_warnings():  # hints about integers, and on local sources
+            warnings.simplefilter("ignore", UserWarning)
+            about = from_pandas(table, source=source, name=name, digest=md5).to_dict()
+    elif source:
+        where = json.dumps({"uri": source})
+        about = {"name": name, "digest": md5, "source_type": "local", "source": where}
+    else:
+        why = f"none: {type(table).__name__} is neither a local file nor a pandas table"
+        MlflowClient().set_tag(run_id, f"data.{name}.digest", why)
+        return
+    context = [InputTag("mlflow.data.context", "input")]
+    used = [DatasetInput(Dataset(**about), context)]
+    store.insist(MlflowClient().log_inputs, run_id, used)
+
+
+def log_file(run_id: str, file: File) -> None:
+    """Log a file as an artifact, if its catalog entry asks for it."""
+    from mlflow import MlflowClient
+
+    folder = file.settings.get("artifact_path")
+    if folder is None:
+        return
+    if file.path.stat().st_size > file.settings.get("max_mb", float("inf")) * 1e6:
+        logger.info("%s is over max_mb: not logged as an artifact", file.path.name)
+        return
+    MlflowClient().log_artifact(run_id, str(file.path), folder or None)
+
+
+def record_outputs(run_id: str, kedro_id: str, since: float, pipeline, catalog) -> None:
+    """Log the files that the pipeline has saved and whose entries ask for it."""
+    for name in sorted(pipeline.all_outputs()):
+        file = catalog_file(name, catalog, kedro_id)
+        if file and file.path.stat().st_mtime >= since - 2:  # coarse clocks
+            log_file(run_id, file)
+
+
+def record_failure(run_id: str, error: BaseException, pipeline, catalog) -> None:
+    """Log the failed node, the error and its full traceback."""
+    from mlflow import MlflowClient
+    from mlflow.entities import RunTag
+
+    client = MlflowClient()
+    text = "".join(traceback.format_exception(type(error), error, error.__traceback__))
+    node = failed_node(error, text, pipeline, catalog) or "unknown"
+    message = store.mask(f"{type(error).__name__}: {error}")[:LONGEST_TAG]
+    tags = [RunTag("failure.node", node), RunTag("failure.error", message)]
+    client.log_batch(run_id, tags=tags, synchronous=True)
+    client.log_text(run_id, store.mask(text), "failure/traceback.txt")
+
+
+def failed_node(error: BaseException, text: str, pipeline, catalog) -> str | None:
+    """Return the node that raised, or whose input could not be loaded.
+
+    An error from a worker process has lost its frames; there, the node is found by its
+    function's or its dataset's name in the text.
+    """
+    for frame, _ in traceback.walk_tb(error.__traceback__):
+        if isinstance(task := frame.f_locals.get("self"), Task):
+            return task.node.name
+    for node in pipeline.nodes:
+        data = {*node.inputs, *node.outputs}
+        signs = [f"dataset '{name}'" for name in data]
+        signs += [str(catalog.get(name)) for name in data]
+        if any(sign in text for sign in (f", in {node.func.__name__}\n", *signs)):
+            return node.name
+    return None
