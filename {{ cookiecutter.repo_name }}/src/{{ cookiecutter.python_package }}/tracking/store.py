@@ -39,16 +39,16 @@ SECRET_VARIABLE = (
 )
 # The absolute paths of artifacts in a SQLite store.
 MOVE = """
-UPDATE experiments SET artifact_location = :new || substr(artifact_location, :length)
-    WHERE substr(artifact_location, 1, :length - 1) = :old;
-UPDATE runs SET artifact_uri = :new || substr(artifact_uri, :length)
-    WHERE substr(artifact_uri, 1, :length - 1) = :old;
-UPDATE logged_models SET artifact_location = :new || substr(artifact_location, :length)
-    WHERE substr(artifact_location, 1, :length - 1) = :old;
-UPDATE model_versions SET source = :new || substr(source, :length)
-    WHERE substr(source, 1, :length - 1) = :old;
-UPDATE model_versions SET storage_location = :new || substr(storage_location, :length)
-    WHERE substr(storage_location, 1, :length - 1) = :old
+UPDATE experiments SET artifact_location = :new || substr(artifact_location, :rest)
+    WHERE instr(artifact_location, :old) = 1;
+UPDATE runs SET artifact_uri = :new || substr(artifact_uri, :rest)
+    WHERE instr(artifact_uri, :old) = 1;
+UPDATE logged_models SET artifact_location = :new || substr(artifact_location, :rest)
+    WHERE instr(artifact_location, :old) = 1;
+UPDATE model_versions SET source = :new || substr(source, :rest)
+    WHERE instr(source, :old) = 1;
+UPDATE model_versions SET storage_location = :new || substr(storage_location, :rest)
+    WHERE instr(storage_location, :old) = 1
 """
 
 logger = logging.getLogger(__name__)
@@ -69,7 +69,7 @@ def mask(text: str) -> str:
     for secret in sorted(secrets, key=len, reverse=True):
         text = re.sub(rf"(?<!\w){re.escape(secret)}(?!\w)", "***", text)
     text = re.sub(r"://[^\s'\"]*@", "://***@", text)
-    return re.sub(rf"(?i)\b({SECRET})=[^&\s'\"]*", r"\1=***", text)
+    return re.sub(rf"(?i)\b({SECRET})=[^&\s,;'\"]*", r"\1=***", text)
 
 
 def first_line(error: BaseException) -> str:
@@ -277,13 +277,12 @@ def bring_home(file: Path, project: Path) -> None:
         if folders == {project}:
             return
         for old in folders - {project}:
-            for was, now in (
-                (str(old), str(project)),
-                (old.as_uri(), project.as_uri()),
-            ):
-                values = {"old": f"{was}/", "new": f"{now}/", "length": len(was) + 2}
+            for style in (str, Path.as_uri):
+                was, now = f"{style(old)}/", f"{style(project)}/"
                 for statement in MOVE.split(";"):
-                    db.execute(statement, values)
+                    db.execute(
+                        statement, {"old": was, "new": now, "rest": len(was) + 1}
+                    )
             logger.info("The store has moved here from %s: its runs open again.", old)
         db.execute("DELETE FROM experiment_tags WHERE key = 'project.folder'")
         db.execute(
