@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Set
 from typing import TYPE_CHECKING, Any
 
 from click import ClickException
@@ -97,33 +97,22 @@ def promote(
         )
     sign, score = SIGNS[better], metrics[metric]
     decision = {"decision": "champion", "metric": metric, "score": score}
+    decision["against"] = "no other champion"
     with store.locked(mlflow.get_registry_uri()):  # trainings take turns at a database
         model = mlflow.MlflowClient().get_logged_model(model_uri.rpartition("/")[2])
         present, known = champion(name), latest(name)
-        ours, against = find(model, name, known), "no other champion"
+        ours = find(model, name, known)
         if present and present != ours:
-            theirs, against = judge(name, present, measure, metric)
+            theirs, decision["against"] = judge(name, present, measure, metric)
             if theirs is not None and sign * (score - theirs) < margin:
                 decision["decision"] = "challenger"
-        decision["against"] = against
         ours = ours or register(model, name, tagged(decision), new=not known)
         if decision["decision"] == "champion":
-            # A registry without a lock: trainings at the same time have not seen each
-            # other. Whoever looks last puts the best of them in its place.
-            now = champion(name)
+            before = known.keys() - ({champion(name)} - {present})
             make(name, "champion", ours)
-            rivals = {
-                number: float(version.tags["registry.score"])
-                for number, version in latest(name).items()
-                if (number not in known or number == now != present)
-                and version.tags.get("registry.decision") == "champion"
-                and version.tags.get("registry.metric") == metric
-            }
-            rivals[ours] = score
-            best = max(rivals, key=lambda n: (sign * rivals[n], int(n)))
-            if best != ours:
-                make(name, "champion", best)
-                against = f"{rivals[best]:.4g} of version {best}"
+            if better_one := outdone(name, ours, decision, before, sign):
+                make(name, "champion", better_one[0])
+                against = f"{better_one[1]:.4g} of version {better_one[0]}"
                 decision |= {"decision": "challenger", "against": against}
                 for key, value in tagged(decision).items():
                     mlflow.MlflowClient().set_model_version_tag(name, ours, key, value)
@@ -133,9 +122,29 @@ def promote(
     mlflow.set_tags({provenance.scoped(k): v for k, v in tagged(decision).items()})
     logger.info(
         "Model %s version %s is %s: %s %.4g, against %s and a margin of %s.",
-        *(name, ours, decision["decision"], metric, score, against, margin),
+        *(name, ours, decision["decision"], metric, score, decision["against"], margin),
     )
     return decision
+
+
+def outdone(
+    name: str, ours: str, decision: dict[str, Any], before: Set[str], sign: int
+) -> tuple[str, float] | None:
+    """Return the best version, and its score, that became champion beside ours.
+
+    Trainings at the same time have not seen each other. Whoever looks last puts the
+    best of them in its place; ``before`` are the versions that were known already.
+    """
+    rivals = {
+        number: float(version.tags["registry.score"])
+        for number, version in latest(name).items()
+        if number not in before
+        and version.tags.get("registry.decision") == "champion"
+        and version.tags.get("registry.metric") == decision["metric"]
+    }
+    rivals[ours] = decision["score"]
+    best = max(rivals, key=lambda number: (sign * rivals[number], int(number)))
+    return None if best == ours else (best, rivals[best])
 
 
 def judge(
