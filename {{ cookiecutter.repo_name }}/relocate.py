@@ -9,12 +9,13 @@ import sys
 from pathlib import Path
 
 PROJECT = Path(__file__).resolve().parent
-PLACES = {  # MLflow's tables and the columns that hold a path
-    "experiments": ["artifact_location"],
-    "runs": ["artifact_uri"],
-    "logged_models": ["artifact_location"],
-    "model_versions": ["source", "storage_location"],
-}
+UPDATES = """
+UPDATE experiments SET artifact_location = moved(artifact_location);
+UPDATE runs SET artifact_uri = moved(artifact_uri);
+UPDATE logged_models SET artifact_location = moved(artifact_location);
+UPDATE model_versions SET source = moved(source);
+UPDATE model_versions SET storage_location = moved(storage_location);
+"""
 
 
 def relocate(database: Path, artifacts: Path) -> int:
@@ -28,19 +29,21 @@ def relocate(database: Path, artifacts: Path) -> int:
         The number of paths that were changed.
     """
     changed = 0
+
+    def moved(old: str | None) -> str | None:
+        nonlocal changed
+        start, mark, rest = (old or "").rpartition("/mlruns/")
+        if not mark or "://" in start.removeprefix("file://"):
+            return old
+        scheme = "file://" if start.startswith("file://") else ""
+        new = f"{scheme}{artifacts.as_posix()}/{rest}"
+        changed += new != old
+        return new
+
     with sqlite3.connect(database) as db:
-        for table, columns in PLACES.items():
-            for column in columns:
-                rows = db.execute(f"SELECT DISTINCT {column} FROM {table}")
-                for (old,) in rows.fetchall():
-                    start, mark, rest = (old or "").rpartition("/mlruns/")
-                    if not mark or "://" in start.removeprefix("file://"):
-                        continue
-                    scheme = "file://" if start.startswith("file://") else ""
-                    new = f"{scheme}{artifacts.as_posix()}/{rest}"
-                    if new != old:
-                        change = f"UPDATE {table} SET {column} = ? WHERE {column} = ?"
-                        changed += db.execute(change, (new, old)).rowcount
+        db.create_function("moved", 1, moved)
+        for update in UPDATES.strip().splitlines():
+            db.execute(update)
     return changed
 
 
