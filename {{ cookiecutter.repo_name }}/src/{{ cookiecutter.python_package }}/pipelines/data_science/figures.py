@@ -1,5 +1,7 @@
 """Pictures of a model and its quality."""
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
@@ -56,7 +58,8 @@ def draw_importances(axes: Axes, model: Pipeline, test: pd.DataFrame) -> None:
     That needs nothing of the model but its predictions (Breiman 2001).
     """
     rows = test.sample(min(len(test), 1000), random_state=0)
-    found = permutation_importance(model, rows[FEATURES], rows[TARGET], random_state=0)
+    X, y = rows[FEATURES], rows[TARGET]
+    found: Any = permutation_importance(model, X, y, random_state=0)
     axes.barh(
         FEATURES, found.importances_mean, xerr=found.importances_std, color=COLOURS[0]
     )
@@ -68,16 +71,17 @@ def draw_probabilities(
     middle: Axes, right: Axes, truth: pd.Series, probabilities: pd.DataFrame
 ) -> None:
     """Draw precision and recall, and calibration, a line a species."""
-    truth = truth.to_numpy()
     right.plot([0, 1], [0, 1], ":", color="grey")
     for number, (species, likely) in enumerate(probabilities.items()):
-        style = {"color": COLOURS[number % len(COLOURS)], "label": species}
+        colour = COLOURS[number % len(COLOURS)]
+        style: dict[str, Any] = {"color": colour, "label": species}
         width = max(1, 4 - number)  # lines that coincide all show
+        is_it = truth.to_numpy() == species
         precision, recall, _ = precision_recall_curve(
-            truth == species, likely, drop_intermediate=True
+            is_it, likely, drop_intermediate=True
         )
         middle.step(recall, precision, where="post", linewidth=width, **style)
-        table = pd.DataFrame({"expected": likely, "found": truth == species})
+        table = pd.DataFrame({"expected": likely, "found": is_it})
         means = table.groupby(np.floor(likely * 4.999)).mean()
         right.plot(means["expected"], means["found"], "o-", **style)
     middle.set(title="Precision and recall", xlabel="recall", ylabel="precision")

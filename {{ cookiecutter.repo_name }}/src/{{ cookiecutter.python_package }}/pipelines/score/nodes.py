@@ -39,8 +39,8 @@ def score_flowers(
     model = tracking.load_model(options["model"])
     if not hasattr(model, "predict_proba"):
         logger.info("The model has no probabilities: their column is left out.")
-    run_id = mlflow.active_run().info.run_id
-    return score_chunks(new_flowers, model, options["input"], run_id)
+    run = mlflow.active_run() or mlflow.start_run()  # in a notebook there is none
+    return score_chunks(new_flowers, model, options["input"], run.info.run_id)
 
 
 def score_chunks(
