@@ -38,6 +38,7 @@ def test_a_run_is_recorded_whole_and_its_model_loads_elsewhere(
     for group in ("split_options", "model_options"):
         for name, value in parameters[group].items():
             assert run.data.params[f"{group}.{name}"] == str(value)
+    assert run.inputs
     assert "iris" in [entry.dataset.name for entry in run.inputs.dataset_inputs]
 
     # A process of its own, which does not have `src` on its path.

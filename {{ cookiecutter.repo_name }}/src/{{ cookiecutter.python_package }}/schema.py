@@ -24,7 +24,7 @@ def validate_features(data: pd.DataFrame) -> pd.DataFrame:
     if wrong.any(axis=None):
         counts = ", ".join(f"{name} ({n} rows)" for name, n in wrong.sum().items() if n)
         raise ValueError(f"not a positive number: {counts}")
-    return data.assign(**numbers)
+    return data.assign(**{name: numbers[name] for name in FEATURES})
 
 
 def validate_iris(data: pd.DataFrame) -> pd.DataFrame:

@@ -95,8 +95,9 @@ def measure(test: pd.DataFrame, predictions: pd.DataFrame) -> dict[str, float]:
         are probabilities, log loss (nats).
     """
     truth, predicted = test[TARGET], predictions[TARGET]
+    macro: dict[str, Any] = {"average": "macro", "zero_division": 0}
     precision, recall, f1, _ = precision_recall_fscore_support(
-        truth, predicted, average="macro", zero_division=0
+        truth, predicted, **macro
     )
     metrics = {"accuracy": accuracy_score(truth, predicted)}
     metrics |= {"precision_macro": precision, "recall_macro": recall, "f1_macro": f1}
