@@ -286,9 +286,11 @@ def test_calls_outlive_a_server_that_is_away_for_half_a_minute(
         process.wait(30)
     with tracking_server(bin_, tmp_path, port):
         away = time.monotonic() - stopped
-        assert process.wait(60) == 0, log.read_text()
-    waited = float(log.read_text().split()[-1])
-    assert 30 < waited and away < 60, (away, waited)
+        status = process.wait(90)
+    if away > 55:
+        pytest.skip(f"this machine is too slow: its server was away for {away:.0f} s")
+    assert status == 0, log.read_text()
+    assert 30 < float(log.read_text().split()[-1]) < 70
     with sqlite3.connect(tmp_path / "server.db") as db:
         assert db.execute("SELECT status FROM runs").fetchall() == [("FINISHED",)]
 
