@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from click import ClickException
 from kedro.framework.hooks import hook_impl
 from kedro.runner import AbstractRunner
+from omegaconf import OmegaConf
 
 from . import provenance, store
 
@@ -50,6 +51,11 @@ class MLflowRunHooks:
     def after_context_created(self, context) -> None:
         """Set where runs go, for notebooks too; end a run that Ctrl-C left open."""
         self._loader = context.config_loader
+        # Kedro's server hands on dotted names as they are; the command line nests them.
+        given = OmegaConf.create()
+        for name, value in self._loader.runtime_params.items():
+            OmegaConf.update(given, name, value)
+        self._loader.runtime_params = OmegaConf.to_container(given)
         self._config = store.read_config(self._loader)
         self._project = context.project_path
         self._env = context.env or self._loader.default_run_env
@@ -60,7 +66,7 @@ class MLflowRunHooks:
     @hook_impl(tryfirst=True)
     def before_pipeline_run(self, run_params, pipeline, catalog) -> None:
         """Open the run, or join the caller's, before anything is computed."""
-        self._refuse_misspelt_parameters(run_params["runtime_params"])
+        self._refuse_misspelt_parameters(self._loader.runtime_params)
         run_id = run_params["run_id"]
         tags = provenance.identity(run_params, pipeline, self._project, self._env)
         with store.first_contact():
