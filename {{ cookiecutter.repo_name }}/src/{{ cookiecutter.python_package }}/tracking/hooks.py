@@ -21,6 +21,7 @@ from typing import Any
 from click import ClickException
 from kedro.framework.hooks import hook_impl
 from kedro.runner import AbstractRunner
+from omegaconf import OmegaConf
 
 from . import journal, provenance, store
 
@@ -55,6 +56,12 @@ class MLflowRunHooks:
     def after_context_created(self, context) -> None:
         """Set where runs go, for notebooks too; end a run that Ctrl-C left open."""
         self._loader = context.config_loader
+        given = self._loader.runtime_params or {}
+        if any("." in name for name in given):  # from Kedro's server; others are nested
+            nested = OmegaConf.create()
+            for name, value in given.items():
+                OmegaConf.update(nested, name, value)
+            self._loader.runtime_params = OmegaConf.to_container(nested)
         self._config = store.read_config(self._loader)
         self._project = Path(context.project_path)
         self._env = context.env or self._loader.default_run_env
@@ -65,7 +72,7 @@ class MLflowRunHooks:
     @hook_impl(tryfirst=True)
     def before_pipeline_run(self, run_params, pipeline, catalog) -> None:
         """Open the run, or join the caller's, before anything is computed."""
-        given = run_params["runtime_params"]
+        given = self._loader.runtime_params or {}
         self._refuse_misspelt_parameters(given)
         run_id = run_params["run_id"]
         tags = provenance.identity(run_params, pipeline, self._project, self._env)
