@@ -56,12 +56,7 @@ class MLflowRunHooks:
     def after_context_created(self, context) -> None:
         """Set where runs go, for notebooks too; end a run that Ctrl-C left open."""
         self._loader = context.config_loader
-        given = self._loader.runtime_params or {}
-        if any("." in name for name in given):  # from Kedro's server; others are nested
-            nested = OmegaConf.create()
-            for name, value in given.items():
-                OmegaConf.update(nested, name, value)
-            self._loader.runtime_params = OmegaConf.to_container(nested)
+        self._loader.runtime_params = nested(self._loader.runtime_params or {})
         self._config = store.read_config(self._loader)
         self._project = Path(context.project_path)
         self._env = context.env or self._loader.default_run_env
@@ -72,7 +67,7 @@ class MLflowRunHooks:
     @hook_impl(tryfirst=True)
     def before_pipeline_run(self, run_params, pipeline, catalog) -> None:
         """Open the run, or join the caller's, before anything is computed."""
-        given = self._loader.runtime_params or {}
+        given = nested(run_params["runtime_params"] or {})
         self._refuse_misspelt_parameters(given)
         run_id = run_params["run_id"]
         tags = provenance.identity(run_params, pipeline, self._project, self._env)
@@ -271,6 +266,16 @@ class MLflowRunHooks:
                     f"parameters.yml has: {', '.join(known)}."
                 )
             logger.warning("Parameter %s is new: no parameters.yml has it.", name)
+
+
+def nested(parameters: dict[str, Any]) -> dict[str, Any]:
+    """Return dotted names, which Kedro's server hands on, as the command line does."""
+    if not any("." in name for name in parameters):
+        return parameters
+    found = OmegaConf.create()
+    for name, value in parameters.items():
+        OmegaConf.update(found, name, value)
+    return OmegaConf.to_container(found)
 
 
 def end_active(run_id: str, above: str, ours: str | None) -> bool:
