@@ -44,7 +44,8 @@ def bin_(shared, generated) -> Path:
         if folder.exists():
             return folder / "bin"
         requirements = ("-r", str(generated / "requirements.txt"))
-        return build_environment(folder, *requirements, "pytest", "ruff", "ipython")
+        more = ("pytest", "ruff", "ipython", "psycopg2-binary")
+        return build_environment(folder, *requirements, *more)
 
 
 @pytest.fixture

@@ -12,10 +12,12 @@ import threading
 import time
 import urllib.request
 from collections import Counter
+from collections.abc import Coroutine
 from contextlib import closing
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from pathlib import Path
+from typing import Any
 
 from runs import path_of, start
 
@@ -29,7 +31,11 @@ FAULTS = {
     "dropped": "the connection closed without an answer, and not done",
     "lost": "done, and the connection closed without an answer",
     "stall": f"done, and answered after {STALL} s",
-    "gone": f"this request and all others refused for {STALL} s",
+    "gone": f"this and all other connections refused for {GONE} s",
+}
+FOR_GOOD = {
+    "dead": "this and all later connections refused",
+    "hung": "this and all later requests never answered",
 }
 
 
@@ -45,10 +51,11 @@ class Proxy:
         self._server_port = server_port
         self._loop = asyncio.new_event_loop()
         threading.Thread(target=self._loop.run_forever, daemon=True).start()
-        self._up = threading.Event()
+        self._repaired = asyncio.Event()
         self.port = 0
-        self._call(self._listen())
         self.begin()
+        self._refusing: asyncio.Task | None = None
+        self._call(self._listen())
 
     @property
     def uri(self) -> str:
@@ -62,39 +69,43 @@ class Proxy:
         self._break, self._fault = request, fault
         self._seen: Counter[str] = Counter()
 
-    def wait_until_back(self) -> None:
-        """Return when the server can be reached again."""
-        assert self._up.wait(GONE + 30)
+    def repair(self) -> None:
+        """Have the server answer again, at once, whatever it is that is broken."""
+        self._call(self._repair())
 
-    def close(self) -> None:
-        """Stop listening."""
-        self._loop.call_soon_threadsafe(self._listener.close)
-        self._loop.call_soon_threadsafe(self._loop.stop)
-
-    def _call(self, coroutine) -> None:
-        asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(30)
+    def _call(self, coroutine: Coroutine) -> Any:
+        return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(30)
 
     async def _listen(self) -> None:
-        self._listener = await asyncio.start_server(
-            self._serve, "127.0.0.1", self.port, limit=1 << 24
-        )
+        options = {"host": "127.0.0.1", "port": self.port, "limit": 1 << 24}
+        self._listener = await asyncio.start_server(self._serve, **options)
         self.port = self._listener.sockets[0].getsockname()[1]
-        self._up.set()
+        self._repaired.set()
 
-    async def _go(self) -> None:
-        """Refuse every connection for a while."""
-        self._up.clear()
+    async def _refuse(self, seconds: float | None) -> None:
+        """Refuse every connection for so long, or until it is repaired."""
         self._listener.close()
-        await asyncio.sleep(GONE)
+        self._repaired.clear()
+        repaired = self._loop.create_task(self._repaired.wait())
+        await asyncio.wait([repaired], timeout=seconds)
         await self._listen()
+
+    async def _repair(self) -> None:
+        self._repaired.set()
+        if self._refusing:
+            await self._refusing
 
     async def _serve(self, reader, writer) -> None:
         try:
             head, body = await read_request(reader)
             fault = self._fault_of(head)
-            if fault == "gone":
-                self._going = self._loop.create_task(self._go())
-            if fault in ("gone", "dropped"):
+            if fault == "hung":
+                self._repaired.clear()
+            await self._repaired.wait()
+            if fault in ("gone", "dead"):
+                refuse = self._refuse(GONE if fault == "gone" else None)
+                self._refusing = self._loop.create_task(refuse)
+            if fault in ("gone", "dead", "dropped", "hung"):
                 return
             if fault.isdigit() or not authorised(head):
                 writer.write(answer(HTTPStatus(int(fault or 401))))
@@ -300,7 +311,7 @@ class Bench:
     """
 
     def __init__(self, folder: Path, project: Path, bin_: Path, port: int) -> None:
-        self._bin = bin_
+        self._bin, self.folder, self.port = bin_, folder, port
         self.proxy = Proxy(port)
         self._project, self._trained = folder / project.name, folder / "trained"
         shutil.copytree(project, self._project)
@@ -320,7 +331,7 @@ class Bench:
         return {r: [f for f in FAULTS if f != "413" or "PUT" in r] for r in sent}
 
     def run(
-        self, scenario: str, request: str = "", fault: str = ""
+        self, scenario: str, request: str = "", fault: str = "", **changes: str
     ) -> tuple[Case, str]:
         """Break one request in one way, if any; return what came of it, and the log."""
         if request and scenario not in self._undisturbed:
@@ -330,11 +341,11 @@ class Bench:
         shutil.copytree(self._trained, self._project)
         self.proxy.begin(request, fault)
         began = time.time()
-        code, log, seconds = self._start(*SCENARIOS[scenario])
+        code, log, seconds = self._start(*SCENARIOS[scenario], **changes)
         ended = time.time()
         requests, broken = self.proxy.requests, self.proxy.broken
         self.proxy.begin()
-        self.proxy.wait_until_back()
+        self.proxy.repair()
         before = self._store.runs()
         record = sum(map(self._store.record, before), Counter())
         next_code, next_log, _ = self._start(*NEXT)
@@ -373,11 +384,12 @@ class Bench:
             case.lies = [lie for lie in found if lie not in case.foreign]
         return case, log
 
-    def _start(self, *words: str) -> tuple[int, str, float]:
+    def _start(self, *words: str, **changes: str) -> tuple[int, str, float]:
         """Run a command in the project; return its exit code, output and seconds."""
         env = {"PATH": path_of(self._bin), "MLFLOW_TRACKING_URI": self.proxy.uri}
+        env |= {"COLUMNS": "300", **changes}
         command = [self._bin / words[0], *words[1:]]
-        options = {"cwd": self._project, "output": subprocess.PIPE, "COLUMNS": "300"}
+        options = {"cwd": self._project, "output": subprocess.PIPE}
         began = time.monotonic()
         process = start(*command, **options, **env)
         try:
