@@ -21,6 +21,7 @@ else:
     import tomli as tomllib
 
 FILES = f"""
+.github/dependabot.yml
 .github/workflows/ci.yml
 .gitignore
 MLproject
