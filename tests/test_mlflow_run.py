@@ -6,6 +6,7 @@ forgets cannot come from the environment that launches.
 
 import os
 import platform
+import re
 import shutil
 import socket
 import subprocess
@@ -168,8 +169,8 @@ def served(generated, tmp_path_factory):
     git("add", ".")
     git("commit", "--quiet", "--message=First")
     git("tag", "v1")
-    with (project / "conf/base/parameters.yml").open("a") as parameters:
-        parameters.write("\nround: 2\n")
+    parameters = project / "conf/base/parameters.yml"
+    parameters.write_text(parameters.read_text().replace("margin: 0.0", "margin: 0.5"))
     git("commit", "--quiet", "--all", "--message=Second")
     git("clone", "--quiet", "--bare", ".", str(home / "served" / REPO))
     port = free_port()
@@ -210,7 +211,8 @@ def test_git_url_runs_from_an_empty_directory(launcher, bin_, served, asked):
     assert one.tags["mlflow.source.git.commit"] == commit
     assert one.tags["git.dirty"] == "false"
     assert one.tags["mlflow.source.name"] == url
-    assert one.params.get("round") == ("2" if asked == "HEAD" else None)
+    margin = one.params["promote_options.margin"]
+    assert margin == ("0.5" if asked == "HEAD" else "0.0")
     assert "figures/confusion_matrix.png" in one.artifacts
     # A new experiment of a database keeps its artifacts where it was first used.
     assert {path.name for path in empty.iterdir()} <= {"mlruns"}
@@ -241,12 +243,17 @@ WRONG = {
     "text for a number": (
         [".", *LOCAL, "-P", "C=abc"],
         "kedro",
-        "Input should be a valid number",
+        "InvalidParameterError",
     ),
     "number out of range": (
         [".", *LOCAL, "-P", "C=-1"],
         "kedro",
-        "Input should be greater than 0",
+        "InvalidParameterError",
+    ),
+    "unknown option": (
+        [".", *LOCAL, "-P", "params=model_options.penalti=l1"],
+        "kedro",
+        "unexpected keyword argument",
     ),
     "parameter without value": ([".", "-P", "C"], "", "Use -P name=value"),
     "no such entry point": (
@@ -308,6 +315,26 @@ def test_what_goes_wrong_is_on_the_page(launcher, bin_, project, request, way):
     assert message in said
     rows = [line for line in PAGE.read_text("utf-8").splitlines() if line[:2] == "| "]
     assert any(f"`{message}" in row or f"{message}`" in row for row in rows)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("parameter", "last"),
+    [
+        ("C=-1", r"InvalidParameterError: The 'C' parameter .* Got -1 instead\."),
+        ("params=model_options.D=1", r"TypeError: .* keyword argument 'D'"),
+        ("params=model_option.C=1", r"Error: .*model_option\b.*model_options.*"),
+    ],
+)
+def test_the_last_lines_say_which_parameter_is_wrong(
+    launcher, bin_, project, parameter, last
+):
+    """After Kedro's traceback, and before MLflow's own line about its run."""
+    words = (".", *LOCAL, "-P", parameter)
+    said, status = launcher.run(*words, cwd=project, before=str(bin_))
+    assert status == 1
+    end = r" [\d/]+ [\d:]+ ERROR mlflow\.cli: === Run \(ID '\w+'\) failed === "
+    assert re.search(rf"{last}{end}$", f"{said} "), said[-1000:]
 
 
 @pytest.mark.slow

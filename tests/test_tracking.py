@@ -201,7 +201,7 @@ def test_a_server_that_dies_in_the_middle_costs_no_output(kedro, life, server, b
     assert started.returncode != 0
     assert (life / "data" / "06_models" / "model.pkl").exists()
     flat = " ".join(output.split())
-    assert "--from-nodes" in flat and "MLflow has no record of this failure" in flat
+    assert "--from-nodes" in flat and "MLflow could not be told that run" in flat
     del env["BEHAVIOUR"], env["MLFLOW_TRACKING_URI"]
     kedro("run", "--from-nodes=log_model,predict", cwd=life)
     (one,) = recorded(life)
@@ -338,25 +338,51 @@ def test_the_http_server_of_kedro_records_each_request(life, bin_, shared, gener
     assert all(METRICS <= set(one.metrics) for one in runs)
 
 
+LOAD = """
+import mlflow
+runs = mlflow.search_runs(search_all_experiments=True, output_format='list')
+run = min(runs, key=lambda run: run.info.start_time)
+kept = mlflow.artifacts.load_text(run.info.artifact_uri + '/data/iris.csv')
+assert kept.startswith('sepal_length')
+found = mlflow.search_logged_models([run.info.experiment_id], output_format='list')
+model = next(m for m in found if m.name == 'model')
+assert model.source_run_id == run.info.run_id
+print(mlflow.pyfunc.load_model(model.model_uri).metadata.signature)
+"""
+
+
+def artifacts_of(project) -> set[str]:
+    return {str(path.relative_to(project)) for path in (project / "mlruns").rglob("*")}
+
+
 def test_a_project_that_was_moved_opens_its_old_runs(kedro, life, bin_):
     kedro("run", cwd=life)
     moved = life.rename(life.parent / "moved there")
-    relocated = run(bin_ / "python", "relocate.py", cwd=moved)
-    assert f"paths now lead to {moved}" in relocated.stdout
-    script = (
-        "import mlflow\n"
-        "run, = mlflow.search_runs(search_all_experiments=True, output_format='list')\n"
-        "kept = mlflow.artifacts.load_text(run.info.artifact_uri + '/data/iris.csv')\n"
-        "assert kept.startswith('sepal_length')\n"
-        "found = mlflow.search_logged_models(\n"
-        "    experiment_ids=[run.info.experiment_id], output_format='list')\n"
-        "model, = (m for m in found if m.name == 'model')\n"
-        "print(mlflow.pyfunc.load_model(model.model_uri).metadata.signature)\n"
-    )
+    before = artifacts_of(moved)
+    again = kedro("run", "--pipelines=data_engineering", cwd=moved, COLUMNS="300")
+    said = f"The store has moved here from {life}"
+    assert said in again.stdout + again.stderr
     store = {"MLFLOW_TRACKING_URI": f"sqlite:///{moved / 'mlflow.db'}"}
-    assert (
-        "petal_width" in run(bin_ / "python", "-c", script, cwd=moved, **store).stdout
-    )
-    assert "0 paths" in run(bin_ / "python", "relocate.py", cwd=moved).stdout
-    kedro("run", "--pipelines=data_engineering", cwd=moved)
+    loaded = run(bin_ / "python", "-c", LOAD, cwd=moved, **store)
+    assert "petal_width" in loaded.stdout
+    assert artifacts_of(moved) > before and not life.exists()
+    again = kedro("run", "--pipelines=data_engineering", cwd=moved, COLUMNS="300")
+    assert "has moved" not in again.stdout + again.stderr
     assert {one.status for one in recorded(moved)} == {"FINISHED"}
+
+
+def test_a_copy_writes_nothing_into_its_original(kedro, life, bin_, tmp_path):
+    elsewhere = tmp_path / "chosen" / "by the owner"
+    uri = f"sqlite:///{life / 'mlflow.db'}"
+    create = (bin_ / "mlflow", "experiments", "create", "-n", "own", "-l", elsewhere)
+    run(*create, cwd=life, MLFLOW_TRACKING_URI=uri)
+    kedro("run", cwd=life)
+    copy = shutil.copytree(life, tmp_path / "copy")
+    before = artifacts_of(life)
+    kedro("run", cwd=copy)
+    kedro("run", "--pipelines=data_engineering", cwd=copy, MLFLOW_EXPERIMENT_NAME="own")
+    assert artifacts_of(life) == before and len(recorded(life)) == 1
+    assert len(artifacts_of(copy)) > len(before)
+    assert any(elsewhere.rglob("iris.csv"))
+    store = {"MLFLOW_TRACKING_URI": f"sqlite:///{copy / 'mlflow.db'}"}
+    assert "petal_width" in run(bin_ / "python", "-c", LOAD, cwd=copy, **store).stdout

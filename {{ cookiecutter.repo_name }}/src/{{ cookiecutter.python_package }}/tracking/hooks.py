@@ -13,14 +13,17 @@ import sys
 import threading
 import time
 import traceback
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
 
 from click import ClickException
 from kedro.framework.hooks import hook_impl
 from kedro.runner import AbstractRunner
 from omegaconf import OmegaConf
 
-from . import provenance, store
+from . import journal, provenance, store
 
 logger = logging.getLogger(__name__)
 
@@ -30,7 +33,9 @@ class Recording:
     """The MLflow run of a pipeline run that is under way."""
 
     mlflow_id: str
-    opened_by: str  # "us", "caller" (this process) or "launcher" (`mlflow run`)
+    # "us"; "mlflow run"; "caller", in this process; or "other", by MLFLOW_RUN_ID
+    opened_by: str
+    entry: journal.Entry | None = None
     inputs: dict[str, provenance.File | None] = field(default_factory=dict)
     pid: int = field(default_factory=os.getpid)
     thread: int = field(default_factory=threading.get_ident)
@@ -51,13 +56,9 @@ class MLflowRunHooks:
     def after_context_created(self, context) -> None:
         """Set where runs go, for notebooks too; end a run that Ctrl-C left open."""
         self._loader = context.config_loader
-        # Kedro's server hands on dotted names as they are; the command line nests them.
-        given = OmegaConf.create()
-        for name, value in self._loader.runtime_params.items():
-            OmegaConf.update(given, name, value)
-        self._loader.runtime_params = OmegaConf.to_container(given)
+        self._loader.runtime_params = nested(self._loader.runtime_params or {})
         self._config = store.read_config(self._loader)
-        self._project = context.project_path
+        self._project = Path(context.project_path)
         self._env = context.env or self._loader.default_run_env
         store.configure(self._config, self._project)
         if "mlflow" in sys.modules:
@@ -66,21 +67,25 @@ class MLflowRunHooks:
     @hook_impl(tryfirst=True)
     def before_pipeline_run(self, run_params, pipeline, catalog) -> None:
         """Open the run, or join the caller's, before anything is computed."""
-        self._refuse_misspelt_parameters(self._loader.runtime_params)
+        given = nested(run_params["runtime_params"] or {})
+        self._refuse_misspelt_parameters(given)
         run_id = run_params["run_id"]
         tags = provenance.identity(run_params, pipeline, self._project, self._env)
-        with store.first_contact():
-            recording = self._open(tags)
-            self._recordings[run_id] = recording
-        self._prepare_for_the_end()
         try:
-            given = run_params["runtime_params"]
-            taken = provenance.taken(pipeline, catalog, given)
-            provenance.record_origin(recording.mlflow_id, tags, taken)
+            with store.first_contact(self._project):
+                run, recording = self._open(tags)
+                self._recordings[run_id] = recording
+                taken = provenance.taken(pipeline, catalog, given)
+                provenance.record_origin(run, tags, taken)
+            store.show(run)
+            self._prepare_for_the_end()
             files = provenance.record_files(recording.mlflow_id, pipeline, catalog)
             recording.inputs.update(files)
-        except BaseException:
-            self._try_to_close(run_id, "FAILED")
+        except BaseException as error:
+            if run_id in self._recordings:
+                failure = provenance.describe_failure(error, pipeline, catalog)
+                with store.hurried():
+                    self._finish(run_id, "FAILED", failure)
             raise
         if tags["kedro.runner"] == "ParallelRunner":
             # The way into worker processes, also into those that have no hooks.
@@ -117,96 +122,106 @@ class MLflowRunHooks:
     def after_pipeline_run(self, run_params, pipeline, catalog) -> None:
         """Log the saved files that the catalog names, and end the run as FINISHED."""
         run_id = run_params["run_id"]
-        recording = self._recordings[run_id]
-        try:
-            store.check_contact(recording.mlflow_id)
-            self._record_other_files(recording)
-            provenance.record_outputs(
-                recording.mlflow_id, run_id, recording.started, pipeline, catalog
-            )
-        except BaseException:
-            self._try_to_close(run_id, "FAILED")
-            raise
-        self._close(run_id, "FINISHED")
+        since = self._recordings[run_id].started
+        saved = provenance.saved_files(run_id, since, pipeline, catalog)
+        self._finish(run_id, "FINISHED", saved=saved)
 
     @hook_impl(trylast=True)
     def on_pipeline_error(self, error, run_params, pipeline, catalog) -> None:
         """Record node, error and traceback, and end the run as FAILED."""
         run_id = run_params["run_id"]
-        recording = self._recordings[run_id]
-        try:
-            store.check_contact(recording.mlflow_id)
-            provenance.record_failure(recording.mlflow_id, error, pipeline, catalog)
-            self._record_other_files(recording)
-            provenance.record_outputs(
-                recording.mlflow_id, run_id, recording.started, pipeline, catalog
-            )
-        except Exception as trouble:  # the pipeline's own error must reach the caller
-            logger.error("MLflow has no record of this failure: %s", trouble)
-        finally:
-            self._try_to_close(run_id, "FAILED")
+        failure = provenance.describe_failure(error, pipeline, catalog)
+        since = self._recordings[run_id].started
+        saved = provenance.saved_files(run_id, since, pipeline, catalog)
+        self._finish(run_id, "FAILED", failure, saved)
 
-    def _record_other_files(self, recording: Recording) -> None:
-        """Log the input files that no node of this process has loaded."""
-        for name, file in recording.inputs.items():
-            if file:
-                provenance.record_input(recording.mlflow_id, name, file, None)
-        recording.inputs.clear()
-
-    def _open(self, tags: dict[str, str]) -> Recording:
+    def _open(self, tags: dict[str, str]) -> tuple[Any, Recording]:
         """Join the run that the caller has opened, or open one."""
         import mlflow
 
         store.withdraw("MLFLOW_RUN_ID")  # left by an interrupted run
+        uri, joined = os.environ["MLFLOW_TRACKING_URI"], os.environ.get("MLFLOW_RUN_ID")
+        journal.deliver(self._project, uri, joined)
         if run := mlflow.active_run():
-            opened_by = "caller"
-        elif "MLFLOW_RUN_ID" in os.environ:
+            return run, Recording(run.info.run_id, "caller")
+        if joined:
             # The launcher's run decides the experiment, whatever its name says.
             os.environ.pop("MLFLOW_EXPERIMENT_NAME", None)
-            run, opened_by = mlflow.start_run(), "launcher"
+            run = mlflow.start_run()
+            launched = "mlflow.project.entryPoint" in run.data.tags
+            recording = Recording(joined, "mlflow run" if launched else "other")
         else:
-            experiment = store.experiment_id(self._config)
-            store.close_dead_runs(experiment)
-            run = mlflow.start_run(
-                experiment_id=experiment, tags={**tags, **store.process_tags()}
-            )
-            opened_by = "us"
+            experiment = store.experiment_id(self._config, self._project)
+            run = mlflow.start_run(experiment_id=experiment, tags=tags)
             store.export("MLFLOW_EXPERIMENT_ID", experiment)
-        return Recording(run.info.run_id, opened_by)
+            recording = Recording(run.info.run_id, "us")
+        if recording.opened_by != "other":
+            recording.entry = journal.Entry(self._project, recording.mlflow_id, uri)
+        return run, recording
 
     def _release(self, run_id: str, status: str) -> None:
         """Deactivate the run in a worker thread or process, without ending it."""
-        import mlflow
-
         recording = self._recordings[run_id]
         if (os.getpid(), threading.get_ident()) != (recording.pid, recording.thread):
-            end_runs_above(recording.mlflow_id, status)
-            mlflow.end_run("RUNNING")
+            end_active(recording.mlflow_id, above=status, ours="RUNNING")
 
-    def _close(self, run_id: str, status: str) -> None:
-        """End our run with this status; let go of the caller's."""
-        import mlflow
+    def _finish(
+        self,
+        run_id: str,
+        status: str,
+        failure: dict[str, str] | None = None,
+        saved: Sequence[provenance.File] = (),
+    ) -> None:
+        """End a run: in the journal first, then at the store, in about a minute.
 
+        Args:
+            run_id: Kedro's.
+            status: FINISHED, FAILED or KILLED.
+            failure: What ``provenance.describe_failure`` returned.
+            saved: The files that the pipeline has saved.
+        """
         recording = self._recordings.pop(run_id)
+        mlflow_id, entry = recording.mlflow_id, recording.entry
+        if entry:
+            entry.owe(status, failure)
         store.withdraw("MLFLOW_RUN_ID")
         if signal.getsignal(signal.SIGTERM) is exit_on_sigterm and not self._recordings:
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
-        with store.first_contact():  # the store may be gone by now
-            end_runs_above(recording.mlflow_id, status)
-            if recording.opened_by == "launcher":  # ends it; but may die with us
-                mlflow.end_run(status if status == "KILLED" else "RUNNING")
-            elif recording.opened_by == "us":
-                if mlflow.active_run():
-                    mlflow.end_run(status)
-                else:  # a node has ended it, or this is another thread
-                    mlflow.MlflowClient().set_terminated(recording.mlflow_id, status)
+        calls = store.LastCalls()
+        if failure:
+            calls.attempt("its failure", provenance.log_failure, mlflow_id, failure)
+        for name, file in recording.inputs.items():  # loaded by no node of this process
+            if file:
+                args = (mlflow_id, name, file, None)
+                calls.attempt(name, provenance.record_input, *args)
+        for file in saved:
+            calls.attempt(file.path.name, provenance.log_file, mlflow_id, file)
+        calls.say_what_is_missing(mlflow_id)
+        ended = calls.attempt("its end", self._end, recording, status, last=True)
+        if entry:
+            entry.close(delivered=ended and recording.opened_by == "us")
+        if not ended:
+            logger.error(
+                "MLflow could not be told that run %s has ended %s (%s). %s",
+                *(mlflow_id, status, calls.missing[-1]),
+                "The next `kedro run` in this folder tells it." if entry else "",
+            )
 
-    def _try_to_close(self, run_id: str, status: str) -> None:
-        """End our run without hiding the error or signal that ends the pipeline."""
-        try:
-            self._close(run_id, status)
-        except Exception as trouble:
-            logger.error("The MLflow run may still say RUNNING: %s", trouble)
+    def _end(self, recording: Recording, status: str) -> None:
+        """Take our run off MLflow's stack and end it; let go of others' runs."""
+        from mlflow import MlflowClient
+
+        ours = {
+            "us": status,
+            # It ends the run by our exit status; but may be interrupted with us.
+            "mlflow run": status if status == "KILLED" else "RUNNING",
+            "other": "RUNNING",
+            "caller": None,
+        }[recording.opened_by]
+        was_active = end_active(recording.mlflow_id, above=status, ours=ours)
+        if not was_active and ours not in (None, "RUNNING"):
+            # A node has ended it, or this is another thread.
+            MlflowClient().set_terminated(recording.mlflow_id, ours)
 
     def _prepare_for_the_end(self) -> None:
         """End open runs as KILLED when the process is interrupted or terminated."""
@@ -222,7 +237,11 @@ class MLflowRunHooks:
     def _end_open_runs(self) -> None:
         for run_id, recording in list(self._recordings.items()):
             if recording.pid == os.getpid():
-                self._try_to_close(run_id, "KILLED")
+                if signal.getsignal(signal.SIGTERM) is exit_on_sigterm:
+                    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # we are leaving
+                recording.inputs.clear()
+                with store.hurried():
+                    self._finish(run_id, "KILLED")
 
     def _end_interrupted_run(self) -> None:
         """End the run that Ctrl-C has left active in a notebook."""
@@ -249,12 +268,40 @@ class MLflowRunHooks:
             logger.warning("Parameter %s is new: no parameters.yml has it.", name)
 
 
-def end_runs_above(run_id: str, status: str) -> None:
-    """End nested runs that a node has left open in this thread."""
+def nested(parameters: dict[str, Any]) -> dict[str, Any]:
+    """Return dotted names, which Kedro's server hands on, as the command line does."""
+    if not any("." in name for name in parameters):
+        return parameters
+    found = OmegaConf.create()
+    for name, value in parameters.items():
+        OmegaConf.update(found, name, value)
+    return OmegaConf.to_container(found)
+
+
+def end_active(run_id: str, above: str, ours: str | None) -> bool:
+    """End this thread's active runs down to one; return whether it was among them.
+
+    Args:
+        run_id: The MLflow run to stop at.
+        above: The status of nested runs that a node has left open.
+        ours: The status of the run itself; None leaves it active.
+    """
     import mlflow
 
-    while (active := mlflow.active_run()) and active.info.run_id != run_id:
-        mlflow.end_run(status)
+    trouble = None
+    while active := mlflow.active_run():
+        found = active.info.run_id == run_id
+        if found and ours is None:
+            break
+        try:
+            mlflow.end_run(ours if found else above)
+        except Exception as error:  # it is off the stack all the same
+            trouble = error
+        if found:
+            break
+    if trouble:
+        raise trouble
+    return active is not None
 
 
 def exit_on_sigterm(signum: int, _frame) -> None:

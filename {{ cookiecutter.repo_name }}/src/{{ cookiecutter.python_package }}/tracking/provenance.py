@@ -137,20 +137,17 @@ def identity(
 def git_state(project: Path) -> dict[str, str]:
     """Return the commit and whether files differ from it; nothing outside of git."""
 
-    def git(*words: str) -> subprocess.CompletedProcess:
+    def git(*words: str) -> str:
         command = ["git", "-C", str(project), *words]
-        return subprocess.run(command, capture_output=True, text=True)
+        try:
+            return subprocess.run(command, capture_output=True, text=True).stdout
+        except FileNotFoundError:  # git is not installed
+            return ""
 
-    try:
-        commit, status = git("rev-parse", "HEAD"), git("status", "--porcelain")
-    except FileNotFoundError:  # git is not installed
+    if not (commit := git("rev-parse", "--verify", "--quiet", "HEAD").strip()):
         return {}
-    if commit.returncode:
-        return {}
-    return {
-        "mlflow.source.git.commit": commit.stdout.strip(),
-        "git.dirty": str(bool(status.stdout)).lower(),
-    }
+    dirty = str(bool(git("status", "--porcelain"))).lower()
+    return {"mlflow.source.git.commit": commit, "git.dirty": dirty}
 
 
 def flatten(parameters: dict[str, Any]) -> dict[str, str]:
@@ -194,10 +191,8 @@ def taken(pipeline: Any, catalog: Any, given: dict[str, Any]) -> dict[str, str]:
     return flat
 
 
-def record_origin(
-    run_id: str, tags: dict[str, str], parameters: dict[str, str]
-) -> None:
-    """Log parameters, tags and installed packages.
+def record_origin(run: Any, tags: dict[str, str], parameters: dict[str, str]) -> None:
+    """Log parameters, tags and installed packages on an MLflow run.
 
     A parameter that is on the run with another value already, because the caller
     logged it, is logged under its name and Kedro's run id.
@@ -205,8 +200,8 @@ def record_origin(
     from mlflow import MlflowClient
     from mlflow.entities import Param, RunTag
 
-    client = MlflowClient()
-    for name, text in client.get_run(run_id).data.params.items():
+    client, run_id = MlflowClient(), run.info.run_id
+    for name, text in run.data.params.items():
         if name in parameters:
             ours = parameters.pop(name)
             if parse(ours) != parse(text):
@@ -219,7 +214,7 @@ def record_origin(
     client.log_batch(
         run_id,
         params=[Param(*item) for item in parameters.items()],
-        tags=[RunTag(*item) for item in tags.items()],
+        tags=[RunTag(*item) for item in (tags.items() - run.data.tags.items())],
         synchronous=True,  # a thread that logs would not survive a fork
     )
     read = (installed.metadata for installed in metadata.distributions())
@@ -316,26 +311,34 @@ def log_file(run_id: str, file: File) -> None:
     MlflowClient().log_artifact(run_id, str(file.path), folder or None)
 
 
-def record_outputs(run_id: str, kedro_id: str, since: float, pipeline, catalog) -> None:
-    """Log the files that the pipeline has saved and whose entries ask for it."""
-    for name in sorted(pipeline.all_outputs()):
-        file = catalog_file(name, catalog, kedro_id)
-        if file and file.path.stat().st_mtime >= since - 2:  # coarse clocks
-            log_file(run_id, file)
+def saved_files(kedro_id: str, since: float, pipeline: Any, catalog: Any) -> list[File]:
+    """Return the files that the pipeline has saved since a time."""
+    found = (catalog_file(n, catalog, kedro_id) for n in sorted(pipeline.all_outputs()))
+    # Coarse clocks may be two seconds late.
+    return [file for file in found if file and file.path.stat().st_mtime >= since - 2]
 
 
-def record_failure(run_id: str, error: BaseException, pipeline, catalog) -> None:
-    """Log the failed node, the error and its full traceback."""
+def describe_failure(
+    error: BaseException, pipeline: Any, catalog: Any
+) -> dict[str, str]:
+    """Return the failed node, the error and its full traceback, without secrets."""
+    text = "".join(traceback.format_exception(type(error), error, error.__traceback__))
+    return {
+        "failure.node": failed_node(error, text, pipeline, catalog) or "unknown",
+        "failure.error": store.mask(f"{type(error).__name__}: {error}")[:LONGEST_TAG],
+        "traceback": store.mask(text),
+    }
+
+
+def log_failure(run_id: str, failure: dict[str, str]) -> None:
+    """Log what ``describe_failure`` has returned."""
     from mlflow import MlflowClient
     from mlflow.entities import RunTag
 
-    client = MlflowClient()
-    text = "".join(traceback.format_exception(type(error), error, error.__traceback__))
-    node = failed_node(error, text, pipeline, catalog) or "unknown"
-    message = store.mask(f"{type(error).__name__}: {error}")[:LONGEST_TAG]
-    tags = [RunTag("failure.node", node), RunTag("failure.error", message)]
-    client.log_batch(run_id, tags=tags, synchronous=True)
-    client.log_text(run_id, store.mask(text), "failure/traceback.txt")
+    tags = [RunTag(*item) for item in failure.items() if item[0] != "traceback"]
+    MlflowClient().log_batch(run_id, tags=tags, synchronous=True)
+    if text := failure.get("traceback"):
+        MlflowClient().log_text(run_id, text, "failure/traceback.txt")
 
 
 def failed_node(error: BaseException, text: str, pipeline, catalog) -> str | None:

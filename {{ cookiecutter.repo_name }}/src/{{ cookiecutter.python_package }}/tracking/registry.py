@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Set
 from typing import TYPE_CHECKING, Any
 
 from click import ClickException
@@ -18,6 +19,8 @@ MOST_AT_ONCE = 20  # trainings that register at the same time and are compared
 SIGNS = {"more": 1, "less": -1}
 # What stores answer when there is no such alias or name.
 NOT_FOUND = ("INVALID_PARAMETER_VALUE", "RESOURCE_DOES_NOT_EXIST")
+
+VERSIONS = "mlflow.modelVersions"  # MLflow's tag of a logged model
 
 logger = logging.getLogger(__name__)
 
@@ -92,57 +95,62 @@ def promote(
             f"Cannot judge by '{better}' of '{metric}': `better` is more or less, "
             f"`metric` one of {', '.join(metrics)}."
         )
-    client = mlflow.MlflowClient()
-    # Trainings take turns at a SQLite file.
-    with store.locked(store.sqlite_file(mlflow.get_registry_uri())):
-        model = client.get_logged_model(model_uri.rpartition("/")[2])
-        present, settled = champion(name), champions(name, metric)
-        version = registered(name, model)
-        decision: dict[str, Any] = {"metric": metric, "score": metrics[metric]}
-        if present and not (version and present == str(version.version)):
-            decision |= compare(name, present, measure, decision, better, margin)
-        else:
-            decision |= {"decision": "champion", "against": "no other champion"}
-        if version:
-            known = version.tags
-        else:
-            known = origin(model) | tagged(decision)
-            version = mlflow.register_model(model_uri, name, tags=known)
-        ours = str(version.version)
-        decision = {"version": f"models:/{name}/{ours}", **decision}
+    sign, score = SIGNS[better], metrics[metric]
+    decision = {"decision": "champion", "metric": metric, "score": score}
+    decision["against"] = "no other champion"
+    with store.locked(mlflow.get_registry_uri()):  # trainings take turns at a database
+        model = mlflow.MlflowClient().get_logged_model(model_uri.rpartition("/")[2])
+        present, known = champion(name), latest(name)
+        ours = find(model, name, known)
+        if present and present != ours:
+            theirs, decision["against"] = judge(name, present, measure, metric)
+            if theirs is not None and sign * (score - theirs) < margin:
+                decision["decision"] = "challenger"
+        ours = ours or register(model, name, tagged(decision), new=not known)
         if decision["decision"] == "champion":
+            before = known.keys() - ({champion(name)} - {present})
             make(name, "champion", ours)
-            # Trainings at the same time have not seen each other: who looks last, puts
-            # the best of them in its place.
-            rivals = champions(name, metric).items() - settled.items()
-            scores = {ours: metrics[metric], **dict(rivals)}
-            best = max(scores, key=lambda n: (SIGNS[better] * scores[n], int(n)))
-            if best != ours:
-                make(name, "champion", best)
-                against = f"{scores[best]:.4g} of version {best}"
+            if better_one := outdone(name, ours, decision, before, sign):
+                make(name, "champion", better_one[0])
+                against = f"{better_one[1]:.4g} of version {better_one[0]}"
                 decision |= {"decision": "challenger", "against": against}
+                for key, value in tagged(decision).items():
+                    mlflow.MlflowClient().set_model_version_tag(name, ours, key, value)
         if decision["decision"] == "challenger":
             make(name, "challenger", ours)
-        for key, value in tagged(decision).items() - known.items():
-            client.set_model_version_tag(name, ours, key, value)
+    decision = {"version": f"models:/{name}/{ours}", **decision}
     mlflow.set_tags({provenance.scoped(k): v for k, v in tagged(decision).items()})
     logger.info(
         "Model %s version %s is %s: %s %.4g, against %s and a margin of %s.",
-        *(name, ours, decision["decision"], metric, metrics[metric]),
-        *(decision["against"], margin),
+        *(name, ours, decision["decision"], metric, score, decision["against"], margin),
     )
     return decision
 
 
-def compare(
-    name: str,
-    present: str,
-    measure: Callable[[Any], dict[str, float]],
-    decision: dict[str, Any],
-    better: str,
-    margin: float,
-) -> dict[str, Any]:
-    """Decide between a new model and the champion, which may not fit today's data."""
+def outdone(
+    name: str, ours: str, decision: dict[str, Any], before: Set[str], sign: int
+) -> tuple[str, float] | None:
+    """Return the best version, and its score, that became champion beside ours.
+
+    Trainings at the same time have not seen each other. Whoever looks last puts the
+    best of them in its place; ``before`` are the versions that were known already.
+    """
+    rivals = {
+        number: float(version.tags["registry.score"])
+        for number, version in latest(name).items()
+        if number not in before
+        and version.tags.get("registry.decision") == "champion"
+        and version.tags.get("registry.metric") == decision["metric"]
+    }
+    rivals[ours] = decision["score"]
+    best = max(rivals, key=lambda number: (sign * rivals[number], int(number)))
+    return None if best == ours else (best, rivals[best])
+
+
+def judge(
+    name: str, present: str, measure: Callable[[Any], dict[str, float]], metric: str
+) -> tuple[float | None, str]:
+    """Return the champion's score, None if today's data do not fit it, and words."""
     import mlflow
 
     try:
@@ -155,15 +163,10 @@ def compare(
             f".delete_registered_model_alias('{name}', 'champion')\""
         ) from error
     try:
-        theirs = measure(loaded)[decision["metric"]]
+        theirs = measure(loaded)[metric]
     except Exception as error:  # other columns, other labels, or no such metric
-        against = f"version {present}, not comparable: {store.first_line(error)}"
-        return {"decision": "champion", "against": against}
-    ahead = SIGNS[better] * (decision["score"] - theirs)
-    return {
-        "decision": "champion" if ahead >= margin else "challenger",
-        "against": f"{theirs:.4g} of version {present}",
-    }
+        return None, f"version {present}, not comparable: {store.first_line(error)}"
+    return theirs, f"{theirs:.4g} of version {present}"
 
 
 def tagged(decision: dict[str, Any]) -> dict[str, str]:
@@ -192,41 +195,52 @@ def champion(name: str) -> str | None:
     return str(version.version)
 
 
-def champions(name: str, metric: str) -> dict[str, float]:
-    """Return the scores of the latest versions that became champion, by number."""
+def latest(name: str) -> dict[str, ModelVersion]:
+    """Return the latest versions by number."""
     from mlflow import MlflowClient
 
-    latest = {"max_results": MOST_AT_ONCE, "order_by": ["version_number DESC"]}
-    found = MlflowClient().search_model_versions(f"name = '{name}'", **latest)
-    return {
-        str(version.version): float(version.tags["registry.score"])
-        for version in found
-        if version.tags.get("registry.decision") == "champion"
-        and version.tags.get("registry.metric") == metric
-    }
+    newest = {"max_results": MOST_AT_ONCE, "order_by": ["version_number DESC"]}
+    found = MlflowClient().search_model_versions(f"name = '{name}'", **newest)
+    return {str(version.version): version for version in found}
 
 
-def registered(name: str, model: LoggedModel) -> ModelVersion | None:
-    """Return the version that a logged model is already, if it was registered."""
-    from mlflow import MlflowClient
-
-    if model.source_run_id is None:  # it was logged outside of a run
-        return None
-    mine = f"name = '{name}' and run_id = '{model.source_run_id}'"
-    for version in MlflowClient().search_model_versions(mine):
+def find(model: LoggedModel, name: str, known: dict[str, ModelVersion]) -> str | None:
+    """Return the number of the version that a logged model is already, if it is one."""
+    for number, version in known.items():
         # SQL stores keep the logged model's id in the source only.
         if model.model_id in (version.model_id, version.source.rpartition("/")[2]):
-            return version
+            return number
+    for version in json.loads(model.tags.get(VERSIONS, "[]")):
+        if version["name"] == name:
+            return str(version["version"])
     return None
 
 
-def origin(model: LoggedModel) -> dict[str, str]:
-    """Return the tags that link a version to its Kedro run and its data."""
+def register(model: LoggedModel, name: str, tags: dict[str, str], new: bool) -> str:
+    """Make a version of a logged model, with tags that link it to its run and data."""
     from mlflow import MlflowClient
+    from mlflow.exceptions import MlflowException
 
-    if model.source_run_id is None:
-        return {}
-    run = MlflowClient().get_run(model.source_run_id)
-    kedro = {k: v for k, v in run.data.tags.items() if k.startswith("kedro.")}
-    data = [entry.dataset for entry in run.inputs.dataset_inputs]
-    return kedro | {f"data.{entry.name}.digest": entry.digest for entry in data}
+    client, run_id = MlflowClient(), model.source_run_id
+    if run_id:
+        run = client.get_run(run_id)
+        kedro = {k: v for k, v in run.data.tags.items() if k.startswith("kedro.")}
+        used = [entry.dataset for entry in run.inputs.dataset_inputs]
+        digests = {f"data.{dataset.name}.digest": dataset.digest for dataset in used}
+        tags = kedro | digests | tags
+    if new:
+        try:
+            client.create_registered_model(name)
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_ALREADY_EXISTS":
+                raise
+    version = store.insist(
+        client.create_model_version,
+        *(name, model.model_uri, run_id, tags),
+        model_id=model.model_id,
+    )
+    # As `mlflow.register_model` does, with fewer questions to the server.
+    shown = json.loads(model.tags.get(VERSIONS, "[]"))
+    shown.append({"name": name, "version": version.version})
+    client.set_logged_model_tags(model.model_id, {VERSIONS: json.dumps(shown)})
+    return str(version.version)

@@ -1,32 +1,57 @@
-"""Where runs go, and what is said when they cannot."""
+"""Where runs go, how long their store is waited for, and what is said when it fails.
+
+MLflow is imported inside functions: it takes a second, for which commands that run no
+pipeline should not wait.
+"""
 
 from __future__ import annotations
 
+import logging
 import os
-import platform
 import re
-import socket
 import sqlite3
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from click import ClickException
 from kedro.config import MissingConfigException
 
-# MLflow is imported inside the functions: it takes about a second, and commands that
-# run no pipeline should not wait for it.
-
+# MLflow doubles its waits: one retry comes at once, five of them take a minute.
+HURRIED = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOUT": "5"}
+PATIENT = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "5", "MLFLOW_HTTP_REQUEST_TIMEOUT": "20"}
+QUIET = "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT"
+DATABASES = ("postgresql", "mysql", "mssql")
+LOCKS = {
+    "postgresql": "SELECT pg_advisory_lock(hashtext('mlflow'))",
+    "mysql": "SELECT GET_LOCK('mlflow', 300)",
+}
 # What MLflow says when a constraint of the database or its lock stops a statement.
 DATABASE_ERRORS = ("BAD_REQUEST", "TEMPORARILY_UNAVAILABLE")
-DATABASE_PORTS = {"postgresql": 5432, "mysql": 3306, "mssql": 1433}
-FIRST_CONTACT = {
-    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
-    "MLFLOW_HTTP_REQUEST_TIMEOUT": "5",
-}
+SECRET = (
+    r"user(name)?|uid|password|passwd|pwd|token|secret|(api|access)_?key|credentials?"
+)
+SECRET_VARIABLE = (
+    r"(MLFLOW|DATABRICKS|AWS|AZURE)_\w*(USERNAME|PASSWORD|TOKEN|SECRET|KEY)\w*"
+)
+# The absolute paths of artifacts in a SQLite store.
+MOVE = """
+UPDATE experiments SET artifact_location = :new || substr(artifact_location, :rest)
+    WHERE instr(artifact_location, :old) = 1;
+UPDATE runs SET artifact_uri = :new || substr(artifact_uri, :rest)
+    WHERE instr(artifact_uri, :old) = 1;
+UPDATE logged_models SET artifact_location = :new || substr(artifact_location, :rest)
+    WHERE instr(artifact_location, :old) = 1;
+UPDATE model_versions SET source = :new || substr(source, :rest)
+    WHERE instr(source, :old) = 1;
+UPDATE model_versions SET storage_location = :new || substr(storage_location, :rest)
+    WHERE instr(storage_location, :old) = 1
+"""
+
+logger = logging.getLogger(__name__)
 
 
 class TrackingError(ClickException):
@@ -34,17 +59,22 @@ class TrackingError(ClickException):
 
 
 def mask(text: str) -> str:
-    """Hide passwords and tokens of addresses, wherever they stand in a text."""
+    """Hide credentials: of addresses and queries, and the values of variables."""
+    variables = os.environ.items()
+    secrets = {v for k, v in variables if v and re.fullmatch(SECRET_VARIABLE, k)}
+    for name in ("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI"):
+        user, _, _ = os.environ.get(name, "").partition("://")[2].rpartition("@")
+        password = user.partition(":")[2]
+        secrets |= {password, unquote(password)} - {""}
+    for secret in sorted(secrets, key=len, reverse=True):
+        text = re.sub(rf"(?<!\w){re.escape(secret)}(?!\w)", "***", text)
     text = re.sub(r"://[^\s'\"]*@", "://***@", text)
-    return re.sub(
-        r"(?i)\b(user|password|passwd|pwd|token|secret)=[^&\s'\"]*", r"\1=***", text
-    )
+    return re.sub(rf"(?i)\b({SECRET})=[^&\s,;'\"]*", r"\1=***", text)
 
 
 def first_line(error: BaseException) -> str:
     """Return what an error says first, without secrets."""
-    said = str(error).strip().partition("\n")[0] or type(error).__name__
-    return mask(said)
+    return mask(str(error).strip().partition("\n")[0] or type(error).__name__)
 
 
 def read_config(loader: Any) -> dict[str, Any]:
@@ -80,62 +110,112 @@ def configure(config: dict[str, Any], project: Path) -> None:
         config: The contents of mlflow.yml.
         project: The project's folder, where relative SQLite paths start.
     """
-    if chosen("MLFLOW_TRACKING_URI") or chosen("MLFLOW_RUN_ID"):
-        return
-    uri = config.get("tracking_uri") or "sqlite:///mlflow.db"
-    if path := re.fullmatch(r"sqlite:///([^/].*)", uri):
-        uri = f"sqlite:///{(project / path[1]).as_posix()}"
-    # Not `mlflow.set_tracking_uri`: its choice could not be told from the caller's.
-    export("MLFLOW_TRACKING_URI", uri)
+    for name, value in PATIENT.items():
+        if not chosen(name):
+            export(name, value)
+    if not (uri := chosen("MLFLOW_TRACKING_URI")):
+        uri = config.get("tracking_uri") or "sqlite:///mlflow.db"
+        if path := re.fullmatch(r"sqlite:///([^/].*)", uri):
+            uri = f"sqlite:///{(project / path[1]).as_posix()}"
+        # Not `mlflow.set_tracking_uri`: its choice could not be told from the caller's.
+        export("MLFLOW_TRACKING_URI", uri)
+    if uri.startswith("http") and not chosen(QUIET):
+        export(QUIET, "true")  # `show` says it without credentials and a request
+
+
+def show(run: Any) -> None:
+    """Say where a run is to be seen, if that is a page."""
+    uri = re.sub(r"//.*@", "//", os.environ["MLFLOW_TRACKING_URI"].rstrip("/"))
+    if uri.startswith("http"):
+        page = f"{uri}/#/experiments/{run.info.experiment_id}/runs/{run.info.run_id}"
+        logger.info("Run %s is recorded at %s", run.info.run_name, page)
 
 
 @contextmanager
-def first_contact() -> Iterator[None]:
-    """Guard a use of the tracking store that must not wait: the first and the last.
+def hurried() -> Iterator[None]:
+    """Wait for a server for seconds only: to begin with, or when it is given up."""
+    before = {name: os.environ[name] for name in HURRIED if not chosen(name)}
+    os.environ.update({name: HURRIED[name] for name in before})
+    try:
+        yield
+    finally:
+        os.environ.update(before)
 
-    Processes take turns at a SQLite file, because MLflow creates its tables without a
-    lock. A server gets five seconds instead of MLflow's four minutes.
+
+@contextmanager
+def first_contact(project: Path) -> Iterator[None]:
+    """Meet the store before anything is computed: one process at a time, in seconds.
 
     Raises:
-        TrackingError: The store cannot be used.
+        TrackingError: The store cannot be used; one line says what to do.
     """
     uri = os.environ["MLFLOW_TRACKING_URI"]
-    before = {name: os.environ.get(name) for name in FIRST_CONTACT if not chosen(name)}
-    os.environ.update({name: FIRST_CONTACT[name] for name in before})
+    file = sqlite_file(uri)
+    inside = file if file and file.is_relative_to(project) else None
     try:
-        reach_database(uri)
-        with locked(sqlite_file(uri)):
+        with hurried(), locked(uri):
+            if inside and inside.exists():
+                bring_home(inside, project)
             yield
-    except TrackingError:
+            if inside:
+                bring_home(inside, project)
+    except ClickException:
         raise
     except Exception as error:
-        raise TrackingError(
-            f"MLflow cannot record runs at {mask(uri)}: {first_line(error)} -- start "
-            "or repair that store, or set MLFLOW_TRACKING_URI or conf/base/mlflow.yml "
-            "to another."
-        ) from error
-    finally:
-        for name, value in before.items():
-            os.environ.pop(name, None)
-            os.environ.update({name: value} if value else {})
+        said = first_line(error)
+        if re.search(r"\b40[13]\b|PERMISSION_DENIED|(?i:not authorized)", said):
+            remedy = (
+                "set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or "
+                "MLFLOW_TRACKING_TOKEN, to those of a user who may record there."
+            )
+        elif inside and "_alembic_tmp_" in said:
+            remedy = f"it was left half made: move {inside} away and try again."
+        else:
+            remedy = (
+                "start or repair that store, or set MLFLOW_TRACKING_URI or "
+                "conf/base/mlflow.yml to another."
+            )
+        message = f"MLflow cannot record runs at {mask(uri)}: {said} -- {remedy}"
+        raise TrackingError(message) from error
 
 
-def check_contact(run_id: str) -> None:
-    """Find out fast whether the run's store still answers.
+class LastCalls:
+    """Calls at the end of a run: each may fail, and all wait about a minute at most."""
 
-    Raises:
-        TrackingError: It does not; the pipeline's own outputs are saved.
-    """
-    from mlflow import MlflowClient
+    def __init__(self) -> None:
+        self._until = time.monotonic() + 60
+        self.missing: list[str] = []
 
-    try:
-        with first_contact():
-            MlflowClient().get_run(run_id)
-    except TrackingError as error:
-        raise TrackingError(
-            f"{error.message} The pipeline's outputs are saved in data/: record them "
-            "later with `kedro run --from-nodes=` and the nodes that log to MLflow."
-        ) from error
+    def attempt(
+        self, what: str, call: Callable, *args: Any, last: bool = False
+    ) -> bool:
+        """Call MLflow; return whether it worked.
+
+        Args:
+            what: What is missing on the run otherwise.
+            call: The function, and ``args`` for it.
+            last: Whether it is called, in a hurry, when the minute is over.
+        """
+        late = time.monotonic() > self._until
+        try:
+            if late and not last:
+                raise TimeoutError("no time left")
+            with hurried() if late else nullcontext():
+                call(*args)
+        except Exception as error:
+            self.missing.append(f"{what}: {first_line(error)}")
+            return False
+        return True
+
+    def say_what_is_missing(self, run_id: str) -> None:
+        """Say in the log and in a tag of the run what it lacks."""
+        from mlflow import MlflowClient
+
+        if self.missing:
+            said = "; ".join(self.missing)
+            logger.error("MLflow did not take all of run %s: %s", run_id, said)
+            tag = (run_id, "record.missing", said[:5000])
+            self.attempt("what is missing", MlflowClient().set_tag, *tag)
 
 
 def insist(call: Callable, *args: Any, **kwargs: Any) -> Any:
@@ -151,15 +231,6 @@ def insist(call: Callable, *args: Any, **kwargs: Any) -> Any:
             time.sleep(0.2)
 
 
-def reach_database(uri: str) -> None:
-    """Open a connection to a database server: SQLAlchemy would retry for minutes."""
-    address = urlsplit(uri)
-    port = DATABASE_PORTS.get(address.scheme.partition("+")[0])
-    if port and address.hostname:
-        with socket.create_connection((address.hostname, address.port or port), 5):
-            pass
-
-
 def sqlite_file(uri: str) -> Path | None:
     """Return the file of a SQLite address, None for other addresses."""
     file = re.fullmatch(r"sqlite:///([^?]+)", uri)
@@ -167,21 +238,61 @@ def sqlite_file(uri: str) -> Path | None:
 
 
 @contextmanager
-def locked(file: Path | None) -> Iterator[None]:
-    """Hold the lock beside a SQLite file; it is released even if the process dies."""
-    if file is None:
+def locked(uri: str) -> Iterator[None]:
+    """Take turns at a database, in which MLflow makes its tables without a lock.
+
+    The lock dies with the process. A database's server has five seconds to answer, to
+    which MLflow itself would give two minutes.
+    """
+    if file := sqlite_file(uri):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        lock = sqlite3.connect(f"{file}.lock", timeout=300, isolation_level=None)
+        with closing(lock):
+            lock.execute("BEGIN EXCLUSIVE")
+            yield
+    elif uri.startswith(DATABASES):
+        from sqlalchemy import create_engine, pool, text
+
+        limit = {"timeout" if uri.startswith("mssql") else "connect_timeout": 5}
+        # Without a pool, closing the connection ends it, and so frees the lock.
+        engine = create_engine(uri, poolclass=pool.NullPool, connect_args=limit)
+        with engine.connect() as connection:
+            connection.execute(text(LOCKS.get(engine.dialect.name, "SELECT 1")))
+            yield
+    else:
         yield
-        return
-    file.parent.mkdir(parents=True, exist_ok=True)
-    lock = sqlite3.connect(f"{file}.lock", timeout=300, isolation_level=None)
-    try:
-        lock.execute("BEGIN EXCLUSIVE")
-        yield
-    finally:
-        lock.close()
 
 
-def experiment_id(config: dict[str, Any]) -> str:
+def bring_home(file: Path, project: Path) -> None:
+    """Have a store in the project's folder lead to this folder, wherever it was made.
+
+    MLflow keeps absolute paths. Those below the folder that the store was last used in
+    follow it when it was moved or copied; all others were the owner's choice.
+    """
+    known = "SELECT value FROM experiment_tags WHERE key = 'project.folder'"
+    with closing(sqlite3.connect(file, timeout=300)) as db, db:
+        if not db.execute("SELECT 1 FROM sqlite_master WHERE name = 'runs'").fetchone():
+            return
+        folders = {Path(folder) for (folder,) in db.execute(known)}
+        if folders == {project}:
+            return
+        for old in folders - {project}:
+            for style in (str, Path.as_uri):
+                was, now = f"{style(old)}/", f"{style(project)}/"
+                for statement in MOVE.split(";"):
+                    db.execute(
+                        statement, {"old": was, "new": now, "rest": len(was) + 1}
+                    )
+            logger.info("The store has moved here from %s: its runs open again.", old)
+        db.execute("DELETE FROM experiment_tags WHERE key = 'project.folder'")
+        db.execute(
+            "INSERT INTO experiment_tags (key, value, experiment_id)"
+            " SELECT 'project.folder', ?, experiment_id FROM experiments LIMIT 1",
+            [str(project)],
+        )
+
+
+def experiment_id(config: dict[str, Any], project: Path) -> str:
     """Return the id of the experiment that new runs belong to, creating it if needed.
 
     Raises:
@@ -190,46 +301,35 @@ def experiment_id(config: dict[str, Any]) -> str:
     from mlflow import MlflowClient
     from mlflow.exceptions import MlflowException
 
-    client = MlflowClient()
+    client, uri = MlflowClient(), os.environ["MLFLOW_TRACKING_URI"]
     name = os.environ.get("MLFLOW_EXPERIMENT_NAME") or config.get("experiment_name")
     name = name or __package__.partition(".")[0]
     if given := chosen("MLFLOW_EXPERIMENT_ID"):
         experiment = client.get_experiment(given)
     elif not (experiment := client.get_experiment_by_name(name)):
-        # MLflow would put artifacts into ./mlruns of whatever directory this is.
-        file = sqlite_file(os.environ["MLFLOW_TRACKING_URI"])
-        folder = re.sub(r"[^\w.-]+", "_", name)
-        location = str(file.absolute().parent / "mlruns" / folder) if file else None
+        location = config.get("artifact_location")
+        if file := sqlite_file(uri) or (uri.startswith(DATABASES) and project / "any"):
+            # MLflow would put artifacts into ./mlruns of whatever directory this is.
+            folder = file.absolute().parent / "mlruns" / re.sub(r"[^\w.-]+", "_", name)
+            location = location or str(folder)
         try:
-            return client.create_experiment(name, artifact_location=location)
-        except MlflowException:
+            created = client.create_experiment(name, artifact_location=location)
+        except MlflowException:  # another process was faster
             if not (experiment := client.get_experiment_by_name(name)):
                 raise
+        else:
+            experiment = client.get_experiment(created)
     if experiment.lifecycle_stage == "deleted":
         raise TrackingError(
             f"The MLflow experiment '{experiment.name}' was deleted. Restore it with "
             f"`mlflow experiments restore -x {experiment.experiment_id}`, or name "
             "another in conf/base/mlflow.yml or MLFLOW_EXPERIMENT_NAME."
         )
+    place = urlsplit(experiment.artifact_location)
+    if uri.startswith(DATABASES) and place.scheme in ("", "file"):
+        logger.warning(
+            "Artifacts of %s go to %s, which only this machine sees: name an "
+            "`artifact_location` in conf/base/mlflow.yml, for a new experiment.",
+            *(experiment.name, unquote(place.path)),
+        )
     return experiment.experiment_id
-
-
-def process_tags() -> dict[str, str]:
-    """Return the tags by which a run's dead process is told."""
-    return {"process.host": platform.node(), "process.pid": str(os.getpid())}
-
-
-def close_dead_runs(experiment: str) -> None:
-    """End as KILLED the runs of this host whose process is gone (after a kill -9)."""
-    from mlflow import MlflowClient
-
-    client = MlflowClient()
-    here = f"status = 'RUNNING' and tags.`process.host` = '{platform.node()}'"
-    for run in client.search_runs([experiment], here) if os.name == "posix" else ():
-        try:
-            os.kill(int(run.data.tags["process.pid"]), 0)
-        except ProcessLookupError:
-            client.set_tag(run.info.run_id, "failure.error", "the process died")
-            client.set_terminated(run.info.run_id, "KILLED")
-        except PermissionError:  # alive, and somebody else's
-            continue

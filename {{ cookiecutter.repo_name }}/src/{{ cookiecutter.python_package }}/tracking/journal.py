@@ -1,0 +1,127 @@
+"""Which runs this folder still owes an end: a small locked file for each.
+
+The file is written before the run computes anything, and its process keeps it locked as
+long as it lives; the lock dies with the process, also where process ids say nothing. At
+the end the true status goes into the file, then to MLflow, and then the file goes. What
+the next start finds here unlocked, it delivers. A run without a file is not ours.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import sqlite3
+import time
+from contextlib import closing
+from pathlib import Path
+
+from . import store
+
+FOLDER = ".runs"
+GONE = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE", "INVALID_STATE")
+OWED = "SELECT store, file, status, ended, failure FROM owed"
+
+logger = logging.getLogger(__name__)
+
+
+def address(uri: str, project: Path) -> str:
+    """Return a store's address as it is compared: without secrets, movable."""
+    return store.mask(uri).replace(str(project), ".").rstrip("/")
+
+
+class Entry:
+    """The file of a run that this process has to end."""
+
+    def __init__(self, project: Path, run_id: str, uri: str) -> None:
+        self._db: sqlite3.Connection | None = None
+        self.path = project / FOLDER / f"{run_id}.db"
+        try:
+            self.path.parent.mkdir(exist_ok=True)
+            self._db = sqlite3.connect(self.path, timeout=5, check_same_thread=False)
+            self._db.execute("PRAGMA locking_mode = EXCLUSIVE")  # until it is closed
+            with self._db:
+                self._db.execute("BEGIN EXCLUSIVE")
+                self._db.execute("DROP TABLE IF EXISTS owed")
+                self._db.execute(
+                    "CREATE TABLE owed (store, file, status, ended, failure)"
+                )
+                # A copy of the file is another file, and counts for nothing.
+                values = (address(uri, project), self.path.stat().st_ino)
+                self._db.execute("INSERT INTO owed (store, file) VALUES (?, ?)", values)
+        except (OSError, sqlite3.Error) as error:
+            self.close()
+            logger.warning(
+                "Cannot write in %s (%s): if this process is killed, or the store is "
+                "gone at its end, the MLflow run will say RUNNING for ever.",
+                *(self.path.parent, error),
+            )
+
+    def owe(self, status: str, failure: dict[str, str] | None = None) -> None:
+        """Write down how the run has ended, before MLflow is told."""
+        ended = int(time.time() * 1000)
+        if self._db:
+            with self._db:
+                self._db.execute(
+                    "UPDATE owed SET status = ?, ended = ?, failure = ?",
+                    (status, ended, json.dumps(failure or {})),
+                )
+
+    def close(self, *, delivered: bool = False) -> None:
+        """Unlock the file; remove it if nothing is owed any more."""
+        if self._db:
+            self._db.close()
+            self._db = None
+            if delivered:
+                self.path.unlink(missing_ok=True)
+
+
+def deliver(project: Path, uri: str, joined: str | None) -> None:
+    """End the runs of this folder whose processes are gone.
+
+    Args:
+        project: The project's folder.
+        uri: The store that this process uses; what is owed to others has to wait.
+        joined: The run that this process goes on with, which is owed nothing yet.
+    """
+    for path in sorted((project / FOLDER).glob("*.db")):
+        try:
+            with closing(sqlite3.connect(path, timeout=0, isolation_level=None)) as db:
+                db.execute("BEGIN EXCLUSIVE")
+                row = db.execute(OWED).fetchone()
+                ours = row[:2] == (address(uri, project), path.stat().st_ino)
+                if path.stem == joined or not ours:
+                    continue
+                end(path.stem, *row[2:])
+        except sqlite3.Error:  # its process lives, or is just making it
+            continue
+        except Exception as error:
+            said = store.first_line(error)
+            logger.warning("The end of run %s is still owed: %s", path.stem, said)
+        else:
+            path.unlink(missing_ok=True)
+
+
+def end(run_id: str, status: str | None, ended: int | None, failure: str | None):
+    """Give a run the end that it is owed, unless it has one or was deleted."""
+    from mlflow import MlflowClient
+    from mlflow.exceptions import MlflowException
+
+    from .provenance import log_failure
+
+    client = MlflowClient()
+    try:
+        if client.get_run(run_id).info.status != "RUNNING":
+            return
+        told = json.loads(failure or "{}")
+        if status is None:
+            status, told = "KILLED", {"failure.error": "the process died"}
+        try:
+            log_failure(run_id, told)
+        except MlflowException as error:
+            logger.warning("Run %s lacks its failure: %s", run_id, error)
+        client.set_terminated(run_id, status, ended)
+    except MlflowException as error:
+        if error.error_code not in GONE:
+            raise
+    else:
+        logger.info("Run %s of an earlier start has ended %s.", run_id, status)
