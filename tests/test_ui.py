@@ -2,15 +2,17 @@
 
 import pytest
 from mlflow import MlflowClient
-from runs import PACKAGE, ROOT, free_port, path_of, serving
+from runs import PACKAGE, ROOT, free_port, path_of, recorded, serving
 
 pytestmark = pytest.mark.slow
+
+FEATURES = ("sepal_length", "sepal_width", "petal_length", "petal_width")
 
 
 @pytest.fixture
 def page(chromium):
     """Return an empty page."""
-    page = chromium.new_page(viewport={"width": 1500, "height": 1000})
+    page = chromium.new_page(viewport={"width": 1500, "height": 760})
     page.set_default_timeout(60_000)
     return page
 
@@ -26,6 +28,15 @@ def ui(project, kedro, bin_):
     path = path_of(bin_)
     with serving(*words, port=port, log=log, cwd=project, PATH=path) as (url, _):
         yield f"{url}/#"
+
+
+def test_the_data_of_a_run_are_shown_with_their_columns_and_size(ui, page, project):
+    page.goto(f"{ui}/experiments/1/runs/{recorded(project)[0].id}")
+    page.get_by_text("iris (").first.click()
+    drawer = page.get_by_role("dialog")
+    drawer.get_by_text("num rows: 150").wait_for()
+    for column in FEATURES:
+        drawer.get_by_text(column, exact=True).wait_for()
 
 
 def test_the_champion_its_picture_and_its_rival_are_shown(ui, page, project):
