@@ -45,8 +45,9 @@ def sweep(todo: list[Key], benches: queue.Queue, folder: Path) -> None:
             benches.put(bench)
 
     began = time.monotonic()
-    with ThreadPoolExecutor(benches.qsize()) as pool:
-        waiting = [pool.submit(one, key) for key in todo]
+    pool = ThreadPoolExecutor(benches.qsize())
+    waiting = [pool.submit(one, key) for key in todo]
+    try:
         for number, future in enumerate(as_completed(waiting), start=1):
             case, log = future.result()
             key = (case.scenario, case.request, case.fault)
@@ -59,6 +60,8 @@ def sweep(todo: list[Key], benches: queue.Queue, folder: Path) -> None:
             said = "; ".join(lie.partition(":")[0] for lie in case.lies)
             line = f"{number}/{len(todo)} {' | '.join(key)} | {case.outcome} {said}"
             print(f"{line} ({case.seconds} s; {left:.0f} min left)", flush=True)
+    finally:  # Ctrl-C waits for the cases under way only
+        pool.shutdown(cancel_futures=True)
 
 
 def tables(cases: list[Case]) -> str:
