@@ -14,6 +14,7 @@ import sys
 from contextlib import closing
 from functools import lru_cache
 from importlib.util import find_spec
+from io import TextIOWrapper
 from pathlib import Path
 from shlex import quote
 from shutil import which
@@ -70,9 +71,9 @@ def find_conda() -> str:
         return home if is_conda(home) else ""
     found = which("conda")
     for exe in map(Path, filter(None, (os.environ.get("CONDA_EXE"), found))):
-        for home in (exe.parent.parent, exe.resolve().parent.parent):
-            if is_conda(home):
-                return str(home)
+        for place in (exe.parent.parent, exe.resolve().parent.parent):
+            if is_conda(place):
+                return str(place)
     # Takes a second; only a wrapper, such as pyenv's, does not tell by its path.
     home = os.popen("conda info --base 2>/dev/null").read().strip() if found else ""
     return home if is_conda(home) else ""
@@ -123,7 +124,7 @@ def summary(exported: dict[str, str]) -> str:
 
 def release(version: str) -> tuple[int, ...]:
     """Numbers that compare as versions do: "1.10.0rc1" gives (1, 10)."""
-    numbers = re.match(r"\d+(\.\d+)*", version)[0]
+    numbers = re.findall(r"^\d+(?:\.\d+)*", version)[0]
     return tuple(map(int, re.sub(r"(\.0+)+$", "", numbers).split(".")))
 
 
@@ -139,7 +140,8 @@ def package_rows() -> list[tuple[str, ...]]:
     """A row for Kedro, for MLflow, and for whatever else is amiss."""
     from importlib import metadata  # slower to import than all the rest
 
-    rows, text = [], (PROJECT / "requirements.txt").read_text("utf-8")
+    rows: list[tuple[str, ...]] = []
+    text = (PROJECT / "requirements.txt").read_text("utf-8")
     entry = r"^(\w[\w.-]*)(?:\[.*\])?[ \t]*([^;#@\n]*?)[ \t]*(?:#.*)?$"
     for package, ranges in re.findall(entry, text, re.MULTILINE):
         try:
@@ -249,7 +251,7 @@ def sqlite_row(store: Path) -> tuple[str, ...]:
 def upgrade(schema: str, file: str) -> str:
     """The command for a schema that is not the installed MLflow's, else nothing."""
     spec = find_spec("mlflow")
-    home = Path(*spec.submodule_search_locations) if spec else PROJECT
+    home = Path(*(spec.submodule_search_locations or ())) if spec else PROJECT
     scripts = (home / "store/db_migrations/versions").glob("*_*.py")
     text = "\n".join(["", *(script.read_text("utf-8") for script in scripts)])
     if spec and f'\nrevision = "{schema}"' not in text:
@@ -268,7 +270,8 @@ def main() -> int:
             print(f"export {name}='{escaped}'")
         print("config.sh:", summary(exported), file=sys.stderr)
         return 0
-    sys.stdout.reconfigure(errors="replace")
+    if isinstance(sys.stdout, TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")
     python = sys.version.split()[0]
     if sys.version_info[:2] < OLDEST_PYTHON:
         print(f"FAIL Python {python} is too old: take 3.10 or newer, then try again")
