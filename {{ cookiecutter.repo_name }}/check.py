@@ -100,6 +100,8 @@ def exports() -> dict[str, str]:
         # Experiments made in `mlflow ui` would go where only a server's clients write.
         "MLFLOW_DEFAULT_ARTIFACT_ROOT": f"{PROJECT}/mlruns" if inside else "",
         "MLFLOW_CONDA_HOME": find_conda(),
+        # MLflow prints the address of a run's page with all that is in it.
+        "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true" if uri != mask(uri) else "",
         **HTTP,
         # Marks the value as ours: the first contact of a run may be shorter.
         **{f"KEDRO_{name}": HTTP[name] for name in HTTP if not given(name)},
