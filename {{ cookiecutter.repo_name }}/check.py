@@ -14,6 +14,7 @@ import sys
 from contextlib import closing
 from functools import lru_cache
 from importlib.util import find_spec
+from io import TextIOWrapper
 from pathlib import Path
 from shlex import quote
 from shutil import which
@@ -70,9 +71,9 @@ def find_conda() -> str:
         return home if is_conda(home) else ""
     found = which("conda")
     for exe in map(Path, filter(None, (os.environ.get("CONDA_EXE"), found))):
-        for home in (exe.parent.parent, exe.resolve().parent.parent):
-            if is_conda(home):
-                return str(home)
+        for place in (exe.parent.parent, exe.resolve().parent.parent):
+            if is_conda(place):
+                return str(place)
     # Takes a second; only a wrapper, such as pyenv's, does not tell by its path.
     home = os.popen("conda info --base 2>/dev/null").read().strip() if found else ""
     return home if is_conda(home) else ""
@@ -99,6 +100,8 @@ def exports() -> dict[str, str]:
         # Experiments made in `mlflow ui` would go where only a server's clients write.
         "MLFLOW_DEFAULT_ARTIFACT_ROOT": f"{PROJECT}/mlruns" if inside else "",
         "MLFLOW_CONDA_HOME": find_conda(),
+        # MLflow prints the address of a run's page with all that is in it.
+        "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true" if uri != mask(uri) else "",
         **HTTP,
         # Marks the value as ours: the first contact of a run may be shorter.
         **{f"KEDRO_{name}": HTTP[name] for name in HTTP if not given(name)},
@@ -123,7 +126,7 @@ def summary(exported: dict[str, str]) -> str:
 
 def release(version: str) -> tuple[int, ...]:
     """Numbers that compare as versions do: "1.10.0rc1" gives (1, 10)."""
-    numbers = re.match(r"\d+(\.\d+)*", version)[0]
+    numbers = re.findall(r"^\d+(?:\.\d+)*", version)[0]
     return tuple(map(int, re.sub(r"(\.0+)+$", "", numbers).split(".")))
 
 
@@ -139,7 +142,8 @@ def package_rows() -> list[tuple[str, ...]]:
     """A row for Kedro, for MLflow, and for whatever else is amiss."""
     from importlib import metadata  # slower to import than all the rest
 
-    rows, text = [], (PROJECT / "requirements.txt").read_text("utf-8")
+    rows: list[tuple[str, ...]] = []
+    text = (PROJECT / "requirements.txt").read_text("utf-8")
     entry = r"^(\w[\w.-]*)(?:\[.*\])?[ \t]*([^;#@\n]*?)[ \t]*(?:#.*)?$"
     for package, ranges in re.findall(entry, text, re.MULTILINE):
         try:
@@ -219,17 +223,15 @@ def sqlite_row(store: Path) -> tuple[str, ...]:
         return "FAIL", row, f"cannot write in {store.parent}", make
     if not store.exists():
         return "ok", row, f"{store}, will be created", ""
-    version, place = (
-        "SELECT version_num FROM alembic_version",
-        "SELECT artifact_uri FROM runs",
-    )
+    version = "SELECT version_num FROM alembic_version"
+    place = "SELECT value FROM experiment_tags WHERE key = 'project.folder'"
+    query = f"SELECT ({version}), ({place}), (SELECT count(*) FROM runs)"
     try:
         address = f"{store.as_uri()}?mode=ro"
         with closing(sqlite3.connect(address, uri=True, timeout=0.2)) as db:
             tables = [name for (name,) in db.execute("SELECT name FROM sqlite_master")]
-            whole = {"alembic_version", "runs"} <= set(tables)
-            query = f"SELECT ({version}), ({place})" if whole else "SELECT '', ''"
-            schema, run = db.execute(query).fetchone()
+            whole = {"alembic_version", "experiment_tags", "runs"} <= set(tables)
+            schema, old, runs = db.execute(query).fetchone() if whole else ("", "", 0)
     except sqlite3.OperationalError as error:
         return "note", row, f"{store}: {error}", "close what has it open"
     except sqlite3.DatabaseError:
@@ -239,13 +241,11 @@ def sqlite_row(store: Path) -> tuple[str, ...]:
         drop = f"db.connect({str(store)!r}).execute('DROP TABLE {left}')"
         steps.insert(0, f"python -c {quote(f'import sqlite3 as db; {drop}')}")
     remedy = " && ".join(filter(None, steps))
-    if remedy and not run:
+    if remedy and not runs:
         return "FAIL", row, f"{store} is half made, no runs", f"mv {file} {file}.broken"
     if remedy:
         return "FAIL", row, f"{store} does not fit this MLflow version", remedy
-    made = re.match(r"(?:file://)?(/.*)/mlruns/", run or "")
-    old = Path(made[1]) if made and store.parent == PROJECT else PROJECT
-    if old != PROJECT and (not old.exists() or (old / store.name).exists()):
+    if old and old != str(PROJECT) and PROJECT in store.parents:
         return "note", row, f"{store} was made in {old}", "kedro run (sets it right)"
     return "ok", row, str(store), ""
 
@@ -253,7 +253,7 @@ def sqlite_row(store: Path) -> tuple[str, ...]:
 def upgrade(schema: str, file: str) -> str:
     """The command for a schema that is not the installed MLflow's, else nothing."""
     spec = find_spec("mlflow")
-    home = Path(*spec.submodule_search_locations) if spec else PROJECT
+    home = Path(*(spec.submodule_search_locations or ())) if spec else PROJECT
     scripts = (home / "store/db_migrations/versions").glob("*_*.py")
     text = "\n".join(["", *(script.read_text("utf-8") for script in scripts)])
     if spec and f'\nrevision = "{schema}"' not in text:
@@ -272,7 +272,8 @@ def main() -> int:
             print(f"export {name}='{escaped}'")
         print("config.sh:", summary(exported), file=sys.stderr)
         return 0
-    sys.stdout.reconfigure(errors="replace")
+    if isinstance(sys.stdout, TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")
     python = sys.version.split()[0]
     if sys.version_info[:2] < OLDEST_PYTHON:
         print(f"FAIL Python {python} is too old: take 3.10 or newer, then try again")

@@ -29,8 +29,7 @@ def store(tmp_path_factory):
 def context(store):
     """Return the project's configuration, as a run reads it."""
     bootstrap_project(PROJECT)
-    with KedroSession.create(PROJECT) as session:
-        return session.load_context()
+    return KedroSession.create(PROJECT).load_context()
 
 
 @pytest.fixture(scope="session")

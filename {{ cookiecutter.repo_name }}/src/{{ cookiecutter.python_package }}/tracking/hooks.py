@@ -275,7 +275,8 @@ def nested(parameters: dict[str, Any]) -> dict[str, Any]:
     found = OmegaConf.create()
     for name, value in parameters.items():
         OmegaConf.update(found, name, value)
-    return OmegaConf.to_container(found)
+    plain: Any = OmegaConf.to_container(found)
+    return plain
 
 
 def end_active(run_id: str, above: str, ours: str | None) -> bool:
@@ -291,10 +292,10 @@ def end_active(run_id: str, above: str, ours: str | None) -> bool:
     trouble = None
     while active := mlflow.active_run():
         found = active.info.run_id == run_id
-        if found and ours is None:
+        if (status := ours if found else above) is None:
             break
         try:
-            mlflow.end_run(ours if found else above)
+            mlflow.end_run(status)
         except Exception as error:  # it is off the stack all the same
             trouble = error
         if found:

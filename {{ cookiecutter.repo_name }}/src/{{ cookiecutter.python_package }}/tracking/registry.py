@@ -38,6 +38,7 @@ def load_model(uri: str) -> Any:
         ClickException: There is no such model, or it cannot be loaded.
     """
     import mlflow
+    from mlflow.entities import LoggedModelInput
 
     try:
         loaded = mlflow.pyfunc.load_model(uri)
@@ -53,7 +54,7 @@ def load_model(uri: str) -> Any:
         mlflow.set_tags(
             {"model.uri": uri, "model.id": about.model_id, "model.run_id": about.run_id}
         )
-        used = mlflow.entities.LoggedModelInput(about.model_id)
+        used = LoggedModelInput(about.model_id)
         mlflow.MlflowClient().log_inputs(run.info.run_id, models=[used])
     return loaded.get_raw_model()
 
@@ -199,8 +200,9 @@ def latest(name: str) -> dict[str, ModelVersion]:
     """Return the latest versions by number."""
     from mlflow import MlflowClient
 
-    newest = {"max_results": MOST_AT_ONCE, "order_by": ["version_number DESC"]}
-    found = MlflowClient().search_model_versions(f"name = '{name}'", **newest)
+    found = MlflowClient().search_model_versions(
+        f"name = '{name}'", MOST_AT_ONCE, ["version_number DESC"]
+    )
     return {str(version.version): version for version in found}
 
 
@@ -208,7 +210,8 @@ def find(model: LoggedModel, name: str, known: dict[str, ModelVersion]) -> str |
     """Return the number of the version that a logged model is already, if it is one."""
     for number, version in known.items():
         # SQL stores keep the logged model's id in the source only.
-        if model.model_id in (version.model_id, version.source.rpartition("/")[2]):
+        _, _, source = (version.source or "").rpartition("/")
+        if model.model_id in (version.model_id, source):
             return number
     for version in json.loads(model.tags.get(VERSIONS, "[]")):
         if version["name"] == name:
@@ -225,7 +228,8 @@ def register(model: LoggedModel, name: str, tags: dict[str, str], new: bool) -> 
     if run_id:
         run = client.get_run(run_id)
         kedro = {k: v for k, v in run.data.tags.items() if k.startswith("kedro.")}
-        used = [entry.dataset for entry in run.inputs.dataset_inputs]
+        inputs = run.inputs.dataset_inputs if run.inputs else []
+        used = [entry.dataset for entry in inputs]
         digests = {f"data.{dataset.name}.digest": dataset.digest for dataset in used}
         tags = kedro | digests | tags
     if new:

@@ -299,11 +299,13 @@ def experiment_id(config: dict[str, Any], project: Path) -> str:
         TrackingError: The experiment was deleted.
     """
     from mlflow import MlflowClient
+    from mlflow.entities import Experiment
     from mlflow.exceptions import MlflowException
 
     client, uri = MlflowClient(), os.environ["MLFLOW_TRACKING_URI"]
     name = os.environ.get("MLFLOW_EXPERIMENT_NAME") or config.get("experiment_name")
-    name = name or __package__.partition(".")[0]
+    name = name or __name__.partition(".")[0]
+    experiment: Experiment | None
     if given := chosen("MLFLOW_EXPERIMENT_ID"):
         experiment = client.get_experiment(given)
     elif not (experiment := client.get_experiment_by_name(name)):

@@ -1,5 +1,7 @@
 """Pictures of a model and its quality."""
 
+from typing import Any
+
 import pandas as pd
 from matplotlib.figure import Figure
 from sklearn.calibration import CalibrationDisplay
@@ -40,7 +42,8 @@ def draw_quality(
     quality = Figure(figsize=(4.5 * plots, 4), layout="constrained")
     left, *others = quality.subplots(1, plots, squeeze=False).flat
     rows = test.sample(min(len(test), 1000), random_state=0)
-    lost = permutation_importance(model, rows[FEATURES], rows[TARGET], random_state=0)
+    X, y = rows[FEATURES], rows[TARGET]
+    lost: Any = permutation_importance(model, X, y, random_state=0)
     left.barh(FEATURES, lost.importances_mean, xerr=lost.importances_std)
     left.invert_yaxis()
     left.set(title="Importances", xlabel="score lost when the column is shuffled")

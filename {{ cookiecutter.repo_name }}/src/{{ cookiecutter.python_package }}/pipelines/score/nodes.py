@@ -37,7 +37,7 @@ def score_flowers(
         ValueError: A chunk is refused: names the input, rows, and column at fault.
     """
     model = tracking.load_model(options["model"])
-    run_id = mlflow.active_run().info.run_id
+    run = mlflow.active_run() or mlflow.start_run()  # a notebook has none
     likely = hasattr(model, "predict_proba")
     if not likely:
         logger.info("The model has no probabilities: their column is left out.")
@@ -50,13 +50,15 @@ def score_flowers(
                     raise ValueError(f"has a column {TARGET} already: rename it")
                 predictions = data_science.predict(model, validate_features(chunk))
             except ValueError as error:
-                where = f", rows {rows + 1} to {rows + len(chunk)}" * (len(chunk) > 0)
-                raise ValueError(f"{options['input']}{where}: {error}") from error
+                where = options["input"]
+                if len(chunk):
+                    where = f"{where}, rows {rows + 1} to {rows + len(chunk)}"
+                raise ValueError(f"{where}: {error}") from error
             rows += len(chunk)
             scored = chunk.assign(**{TARGET: predictions.pop(TARGET)})
             if likely:
                 scored["probability"] = predictions.max(axis=1)
             yield scored
-        mlflow.log_metric("rows", rows, run_id=run_id)  # it is no longer active
+        mlflow.log_metric("rows", rows, run_id=run.info.run_id)  # no longer active
 
     return score()
