@@ -18,11 +18,12 @@ from dataclasses import dataclass, field
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from runs import path_of, start
 
-USER, PASSWORD = "aurelia", "sword/fish"
-LOGIN = "aurelia:sword%2Ffish@"
+USER, PASSWORD = "aurelia", "zanzibar/quokka"
+LOGIN = f"{USER}:{quote(PASSWORD, safe='')}@"
 STALL, GONE = 6, 15  # seconds
 FAULTS = {
     "503": "answered 503, and not done",
@@ -232,9 +233,8 @@ class Store:
 
     def record(self, run_id: str) -> Counter[str]:
         """Return the names of all that is recorded of a run."""
-        found = [
-            f"{k} {row[0]}" for k, q in RECORD.items() for row in self._ask(q, run_id)
-        ]
+        tables = RECORD.items()
+        found = [f"{t} {row[0]}" for t, q in tables for row in self._ask(q, run_id)]
         models = "SELECT model_id FROM logged_models WHERE source_run_id = ?"
         for id_ in (run_id, *(row[0] for row in self._ask(models, run_id))):
             for base in self._artifacts.rglob(f"{id_}/artifacts"):
@@ -248,9 +248,8 @@ class Store:
             lines = set(db.iterdump()) - set(self._first.iterdump())
         new = self._folders() - self._kept
         files = (f for folder in new for f in folder.rglob("*") if f.is_file())
-        return "\n".join(
-            [*lines, *(file.read_text("utf-8", "ignore") for file in files)]
-        )
+        texts = (file.read_text("utf-8", "ignore") for file in files)
+        return "\n".join([*lines, *texts])
 
     def _ask(self, query: str, *values: str) -> list[tuple]:
         with closing(sqlite3.connect(self._database, timeout=30)) as db:
@@ -423,10 +422,9 @@ def lies(case: Case, log: str) -> list[str]:
 def warnings(log: str) -> set[str]:
     """Return the warnings and errors of a log, without times, ids and retries."""
     lines = re.findall(r"(?m)^.*(?:\b(?:WARNING|ERROR)\b|^Error:).*$", log)
-    plain = (
-        re.sub(r"[\d:/.]*\d|[0-9a-f]{32}|\s+", " ", line).strip() for line in lines
-    )
-    return {line for line in plain if "Retrying (" not in line}
+    varying = r"[0-9a-f]{32}|[\d:/.]*\d|\s+"
+    plain = (re.sub(varying, " ", line) for line in lines if "Retrying (" not in line)
+    return {line.strip() for line in plain}
 
 
 def secrets(place: str, text: str) -> list[str]:
