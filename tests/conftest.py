@@ -50,7 +50,8 @@ def bin_(shared, generated) -> Path:
         folder = shared / "environment"
         if folder.exists():
             return folder / "bin"
-        return build_environment(folder, *groups(generated, "dev"))
+        words = (*groups(generated, "dev"), "psycopg2-binary")
+        return build_environment(folder, *words)
 
 
 @pytest.fixture(scope="session")

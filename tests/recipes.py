@@ -21,9 +21,7 @@ def steps(title: str) -> list[tuple[str, str]]:
         rf"^(#+) {re.escape(title)}\n(.*?)(?=^#{{2,4}} |\Z)", text, re.M | re.S
     )
     assert found, f"{PAGE.name} has no heading '{title}'"
-    blocks = re.findall(r"^```(diff|console)\n(.*?)^```$", found[2], re.M | re.S)
-    assert blocks, f"'{title}' shows nothing to do"
-    return blocks
+    return re.findall(r"^```(diff|console)\n(.*?)^```$", found[2], re.M | re.S)
 
 
 def apply(project: Path, title: str, *options: str) -> set[str]:
@@ -56,6 +54,7 @@ def type_in(project: Path, bin_: Path, title: str) -> None:
 
 def follow(project: Path, bin_: Path, title: str) -> set[str]:
     """Apply the diffs of a recipe, then type its commands; return the changed files."""
+    assert steps(title), f"'{title}' shows nothing to do"
     changed = apply(project, title)
     type_in(project, bin_, title)
     return changed

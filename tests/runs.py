@@ -122,7 +122,7 @@ def serving(
     finally:
         if process.poll() is None:
             os.killpg(process.pid, signal.SIGTERM)
-        process.wait(30)
+        process.wait(120)
 
 
 def tracking_server(bin_: Path, folder: Path, port: int):

@@ -41,7 +41,6 @@ data/07_model_output/.gitkeep
 data/08_reporting/.gitkeep
 notebooks/explore.ipynb
 pyproject.toml
-relocate.py
 requirements.txt
 src/{PACKAGE}/__init__.py
 src/{PACKAGE}/__main__.py
@@ -62,6 +61,7 @@ src/{PACKAGE}/schema.py
 src/{PACKAGE}/settings.py
 src/{PACKAGE}/tracking/__init__.py
 src/{PACKAGE}/tracking/hooks.py
+src/{PACKAGE}/tracking/journal.py
 src/{PACKAGE}/tracking/provenance.py
 src/{PACKAGE}/tracking/registry.py
 src/{PACKAGE}/tracking/store.py

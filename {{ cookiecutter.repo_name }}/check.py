@@ -100,6 +100,8 @@ def exports() -> dict[str, str]:
         # Experiments made in `mlflow ui` would go where only a server's clients write.
         "MLFLOW_DEFAULT_ARTIFACT_ROOT": f"{PROJECT}/mlruns" if inside else "",
         "MLFLOW_CONDA_HOME": find_conda(),
+        # MLflow prints the address of a run's page with all that is in it.
+        "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true" if uri != mask(uri) else "",
         **HTTP,
         # Marks the value as ours: the first contact of a run may be shorter.
         **{f"KEDRO_{name}": HTTP[name] for name in HTTP if not given(name)},
@@ -221,17 +223,15 @@ def sqlite_row(store: Path) -> tuple[str, ...]:
         return "FAIL", row, f"cannot write in {store.parent}", make
     if not store.exists():
         return "ok", row, f"{store}, will be created", ""
-    version, place = (
-        "SELECT version_num FROM alembic_version",
-        "SELECT artifact_uri FROM runs",
-    )
+    version = "SELECT version_num FROM alembic_version"
+    place = "SELECT value FROM experiment_tags WHERE key = 'project.folder'"
+    query = f"SELECT ({version}), ({place}), (SELECT count(*) FROM runs)"
     try:
         address = f"{store.as_uri()}?mode=ro"
         with closing(sqlite3.connect(address, uri=True, timeout=0.2)) as db:
             tables = [name for (name,) in db.execute("SELECT name FROM sqlite_master")]
-            whole = {"alembic_version", "runs"} <= set(tables)
-            query = f"SELECT ({version}), ({place})" if whole else "SELECT '', ''"
-            schema, run = db.execute(query).fetchone()
+            whole = {"alembic_version", "experiment_tags", "runs"} <= set(tables)
+            schema, old, runs = db.execute(query).fetchone() if whole else ("", "", 0)
     except sqlite3.OperationalError as error:
         return "note", row, f"{store}: {error}", "close what has it open"
     except sqlite3.DatabaseError:
@@ -241,13 +241,11 @@ def sqlite_row(store: Path) -> tuple[str, ...]:
         drop = f"db.connect({str(store)!r}).execute('DROP TABLE {left}')"
         steps.insert(0, f"python -c {quote(f'import sqlite3 as db; {drop}')}")
     remedy = " && ".join(filter(None, steps))
-    if remedy and not run:
+    if remedy and not runs:
         return "FAIL", row, f"{store} is half made, no runs", f"mv {file} {file}.broken"
     if remedy:
         return "FAIL", row, f"{store} does not fit this MLflow version", remedy
-    made = re.match(r"(?:file://)?(/.*)/mlruns/", run or "")
-    old = Path(made[1]) if made and store.parent == PROJECT else PROJECT
-    if old != PROJECT and (not old.exists() or (old / store.name).exists()):
+    if old and old != str(PROJECT) and PROJECT in store.parents:
         return "note", row, f"{store} was made in {old}", "kedro run (sets it right)"
     return "ok", row, str(store), ""
 

@@ -18,6 +18,13 @@ split_data = data_engineering.nodes.split_data
 nodes = data_science.nodes
 
 
+@pytest.fixture(autouse=True)
+def run():
+    """Return the run that is active, to which nodes may log."""
+    with mlflow.start_run() as run:
+        yield run
+
+
 def test_split_keeps_every_row_once(iris, parameters):
     train, test = split_data(iris, parameters["split_options"])
     assert sorted([*train.index, *test.index]) == list(iris.index)
@@ -50,13 +57,12 @@ def test_the_model_learns_and_what_decides_is_measured(iris, parameters):
     assert ahead > 0 if better == "more" else ahead < 0
 
 
-def test_metrics_are_measured_and_recorded():
+def test_metrics_are_measured_and_recorded(run):
     test = pd.DataFrame({TARGET: ["a", "a", "b"]})
     predictions = pd.DataFrame(
         {TARGET: ["a", "b", "b"], "a": [0.8, 0.4, 0.1], "b": [0.2, 0.6, 0.9]}
     )
-    with mlflow.start_run() as run:
-        metrics = nodes.report_accuracy(test, predictions)
+    metrics = nodes.report_accuracy(test, predictions)
     assert metrics == pytest.approx(
         {
             "accuracy": 2 / 3,

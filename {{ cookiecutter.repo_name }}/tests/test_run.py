@@ -6,6 +6,7 @@ import subprocess
 import sys
 
 import mlflow
+import pandas as pd
 import pytest
 import yaml
 from conftest import PROJECT
@@ -53,6 +54,9 @@ SPOIL = {
     "no target": (lambda iris: iris.drop(columns=TARGET), TARGET),
     "no label": (lambda iris: iris.assign(**{TARGET: None}), TARGET),
     "no rows": (lambda iris: iris.head(0), "no rows"),
+    "one label": (lambda iris: iris.assign(**{TARGET: "a"}), f"every {TARGET} is a"),
+    "a row a label": (lambda iris: iris.groupby(TARGET).head(1), "one row only of"),
+    "semicolons": (lambda iris: pd.DataFrame({";".join(iris): []}), "separated by ';'"),
 }
 
 

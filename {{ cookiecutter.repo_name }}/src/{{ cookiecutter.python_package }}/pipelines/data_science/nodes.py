@@ -11,11 +11,7 @@ import mlflow
 import pandas as pd
 from mlflow.models import infer_signature
 from sklearn.linear_model import LogisticRegression
-from sklearn.metrics import (
-    accuracy_score,
-    log_loss,
-    precision_recall_fscore_support,
-)
+from sklearn.metrics import accuracy_score, log_loss, precision_recall_fscore_support
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
@@ -70,19 +66,22 @@ def log_model(model: Pipeline, test: pd.DataFrame) -> str:
     """
     example = test[FEATURES].head()
     answers = predict(model, test.head())
-    options = {"input_example": example, **tracking.portable(model)}
+    portable = tracking.portable(model)
     if list(answers) != [TARGET]:
         mlflow.sklearn.log_model(
             model,
             name="probabilities",
             signature=infer_signature(example, answers.drop(columns=TARGET)),
             pyfunc_predict_fn="predict_proba",
-            **options,
+            **portable,
         )
     # A named column: a bare array of texts has no type that Spark reads.
-    signature = infer_signature(example, answers[TARGET])
     logged = mlflow.sklearn.log_model(
-        model, name="model", signature=signature, **options
+        model,
+        name="model",
+        signature=infer_signature(example, answers[TARGET]),
+        input_example=example,
+        **portable,
     )
     return logged.model_uri
 

@@ -50,8 +50,10 @@ def score_flowers(
                     raise ValueError(f"has a column {TARGET} already: rename it")
                 predictions = data_science.predict(model, validate_features(chunk))
             except ValueError as error:
-                where = f", rows {rows + 1} to {rows + len(chunk)}" * (len(chunk) > 0)
-                raise ValueError(f"{options['input']}{where}: {error}") from error
+                where = options["input"]
+                if len(chunk):
+                    where = f"{where}, rows {rows + 1} to {rows + len(chunk)}"
+                raise ValueError(f"{where}: {error}") from error
             rows += len(chunk)
             scored = chunk.assign(**{TARGET: predictions.pop(TARGET)})
             if likely:
