@@ -324,7 +324,7 @@ class Bench:
         self._undisturbed: dict[str, Undisturbed] = {}
 
     def faults(self, scenario: str) -> dict[str, list[str]]:
-        """Return the requests of a run in their order, and how each can be broken."""
+        """Return the requests of a run in their order, and how each can fail once."""
         if scenario not in self._undisturbed:
             self.run(scenario)
         sent = self._undisturbed[scenario].requests

@@ -21,7 +21,7 @@ from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
 
-from faults import FAULTS, OUTCOMES, SCENARIOS, Bench, Case
+from faults import FAULTS, FOR_GOOD, OUTCOMES, SCENARIOS, Bench, Case
 from runs import build_environment, free_port, generate, run, tracking_server
 
 Key = tuple[str, str, str]
@@ -45,8 +45,9 @@ def sweep(todo: list[Key], benches: queue.Queue, folder: Path) -> None:
             benches.put(bench)
 
     began = time.monotonic()
-    with ThreadPoolExecutor(benches.qsize()) as pool:
-        waiting = [pool.submit(one, key) for key in todo]
+    pool = ThreadPoolExecutor(benches.qsize())
+    waiting = [pool.submit(one, key) for key in todo]
+    try:
         for number, future in enumerate(as_completed(waiting), start=1):
             case, log = future.result()
             key = (case.scenario, case.request, case.fault)
@@ -59,34 +60,34 @@ def sweep(todo: list[Key], benches: queue.Queue, folder: Path) -> None:
             said = "; ".join(lie.partition(":")[0] for lie in case.lies)
             line = f"{number}/{len(todo)} {' | '.join(key)} | {case.outcome} {said}"
             print(f"{line} ({case.seconds} s; {left:.0f} min left)", flush=True)
+    finally:  # Ctrl-C waits for the cases under way only
+        pool.shutdown(cancel_futures=True)
 
 
 def tables(cases: list[Case]) -> str:
-    """Return what came of the cases, in Markdown."""
+    """Return what came of the cases, in Markdown: counted, one by one, and the lies."""
     text = []
-    for title, name, groups in [
-        ("whole run", "scenario", SCENARIOS),
-        ("one request is", "fault", FAULTS),
-    ]:
+    for title, name in [("whole run", "scenario"), ("one request is", "fault")]:
         text += [f"| {title} | cases | {' | '.join(OUTCOMES)} |"]
         text += ["|---|" + "--:|" * (1 + len(OUTCOMES))]
-        for group in groups:
+        for group in dict.fromkeys(getattr(case, name) for case in cases):
             found = Counter(c.outcome for c in cases if getattr(c, name) == group)
             counts = " | ".join(str(found[outcome] or "") for outcome in OUTCOMES)
             text += [f"| {group} | {found.total()} | {counts} |"]
         text += [""]
     text += [f"- **{word}**: {meaning}" for word, meaning in OUTCOMES.items()]
-    for scenario in SCENARIOS:
+    ways = list(dict.fromkeys(case.fault for case in cases))
+    for scenario in dict.fromkeys(case.scenario for case in cases):
         found = {(c.request, c.fault): c for c in cases if c.scenario == scenario}
-        text += ["", f"## {scenario}", "", f"| request | {' | '.join(FAULTS)} |"]
-        text += ["|---|" + "---|" * len(FAULTS)]
+        text += ["", f"## {scenario}", "", f"| request | {' | '.join(ways)} |"]
+        text += ["|---|" + "---|" * len(ways)]
         for request in dict.fromkeys(request for request, _ in found):
-            row = [found.get((request, fault)) for fault in FAULTS]
+            row = [found.get((request, fault)) for fault in ways]
             cells = " | ".join(case.outcome if case else "" for case in row)
             text += [f"| {request} | {cells} |"]
     text += ["", "## Lies", ""]
     kinds = Counter(k for c in cases for k in {x.partition(":")[0] for x in c.lies})
-    text += [f"- {count} cases: {kind}" for kind, count in kinds.most_common()] + [""]
+    text += [f"- {count} cases: {kind}" for kind, count in kinds.most_common()]
     for case in cases:
         text += [f"- {case.scenario}, {case.request}, {case.fault}"] * bool(case.lies)
         text += [f"  - {lie}" for lie in case.lies]
@@ -98,7 +99,7 @@ def main() -> None:
     layout = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=layout)
     parser.add_argument("--scenario", action="append", choices=SCENARIOS)
-    parser.add_argument("--fault", action="append", choices=FAULTS)
+    parser.add_argument("--fault", action="append", choices=FAULTS | FOR_GOOD)
     parser.add_argument("--request", default="", help="a regular expression")
     parser.add_argument("--sample", type=int, help="so many cases, at random")
     parser.add_argument("--seed", type=int, default=0)
@@ -124,9 +125,10 @@ def main() -> None:
         todo = [
             (scenario, request, fault)
             for scenario in asked.scenario or SCENARIOS
-            for request, faults in bench.faults(scenario).items()
-            for fault in faults
-            if fault in (asked.fault or FAULTS) and re.search(asked.request, request)
+            for request, able in bench.faults(scenario).items()
+            for fault in (asked.fault or FAULTS)
+            if (fault in able or fault in FOR_GOOD)
+            and re.search(asked.request, request)
         ]
         if asked.sample:
             todo = random.Random(asked.seed).sample(todo, asked.sample)

@@ -65,11 +65,12 @@ def test_one_request_fails_once(scenario, fault, where, bench):
     assert not case.lies, f"{case}\n{log[-6000:]}"
 
 
-@pytest.mark.parametrize("scenario", ["kedro run", "a node raises"])
-@pytest.mark.parametrize("fault", ["dead", "hung"])
-def test_a_server_that_is_gone_for_good_at_the_end(scenario, fault, bench):
-    last = {"kedro run": "quality.png", "a node raises": "traceback.txt"}[scenario]
-    (request,) = (r for r in bench.faults(scenario) if last in r)
+GOOD = [("kedro run", "dead", "quality.png"), ("a node raises", "hung", "traceback")]
+
+
+@pytest.mark.parametrize("scenario, fault, file", GOOD)
+def test_a_server_that_fails_for_good_at_the_end(scenario, fault, file, bench):
+    (request,) = (r for r in bench.faults(scenario) if file in r)
     case, log = bench.run(scenario, request, fault)
     assert not case.lies, f"{case}\n{log[-6000:]}"
 
