@@ -52,5 +52,4 @@ def test_jupyter_runs_it_where_the_project_brings_jupyter(project, kedro, workbe
     path = {"PATH": path_of(workbench)}
     run(workbench / "jupyter", "execute", "--inplace", NOTEBOOK, cwd=project, **path)
     cells = json.loads((project / NOTEBOOK).read_text("utf-8"))["cells"]
-    (drawn,) = cells[-1]["outputs"]
-    assert "image/png" in drawn["data"]
+    assert any("image/png" in output["data"] for output in cells[-1]["outputs"])

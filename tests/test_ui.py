@@ -14,6 +14,11 @@ def page(chromium):
     """Return an empty page."""
     page = chromium.new_page(viewport={"width": 1500, "height": 760})
     page.set_default_timeout(60_000)
+    # MLflow's assistant stays closed, and its pages are those for trained models.
+    page.add_init_script("""
+        localStorage['mlflow.assistant.fab.autoOpenedOnFirstLoad_v1'] = 'true';
+        localStorage['mlflow.workflowType_v1'] = '"machine_learning"';
+    """)
     return page
 
 
@@ -60,7 +65,7 @@ def test_the_champion_its_picture_and_its_rival_are_shown(ui, page, project):
     picture.wait_for()
     drawn = picture.element_handle()
     page.wait_for_function("element => element.complete", arg=drawn)
-    assert picture.evaluate("element => element.naturalWidth") == 1300
+    assert picture.evaluate("element => element.naturalWidth") == 1350
     page.screenshot(path=shots / "quality.png")
 
     both = f'["{best.run_id}","{worse.run_id}"]'

@@ -223,9 +223,11 @@ def sqlite_row(store: Path) -> tuple[str, ...]:
         return "FAIL", row, f"cannot write in {store.parent}", make
     if not store.exists():
         return "ok", row, f"{store}, will be created", ""
-    version = "SELECT version_num FROM alembic_version"
-    place = "SELECT value FROM experiment_tags WHERE key = 'project.folder'"
-    query = f"SELECT ({version}), ({place}), (SELECT count(*) FROM runs)"
+    query = (
+        "SELECT (SELECT version_num FROM alembic_version),"
+        " (SELECT value FROM experiment_tags WHERE key = 'project.folder'),"
+        " (SELECT count(*) FROM runs)"
+    )
     try:
         address = f"{store.as_uri()}?mode=ro"
         with closing(sqlite3.connect(address, uri=True, timeout=0.2)) as db:

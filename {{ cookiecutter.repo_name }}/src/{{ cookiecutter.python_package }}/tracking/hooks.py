@@ -75,17 +75,18 @@ class MLflowRunHooks:
             with store.first_contact(self._project):
                 run, recording = self._open(tags)
                 self._recordings[run_id] = recording
+                self._prepare_for_the_end()
                 taken = provenance.taken(pipeline, catalog, given)
                 provenance.record_origin(run, tags, taken)
             store.show(run)
-            self._prepare_for_the_end()
             files = provenance.record_files(recording.mlflow_id, pipeline, catalog)
             recording.inputs.update(files)
         except BaseException as error:
             if run_id in self._recordings:
+                status = "FAILED" if isinstance(error, Exception) else "KILLED"
                 failure = provenance.describe_failure(error, pipeline, catalog)
                 with store.hurried():
-                    self._finish(run_id, "FAILED", failure)
+                    self._finish(run_id, status, failure)
             raise
         if tags["kedro.runner"] == "ParallelRunner":
             # The way into worker processes, also into those that have no hooks.
@@ -172,14 +173,7 @@ class MLflowRunHooks:
         failure: dict[str, str] | None = None,
         saved: Sequence[provenance.File] = (),
     ) -> None:
-        """End a run: in the journal first, then at the store, in about a minute.
-
-        Args:
-            run_id: Kedro's.
-            status: FINISHED, FAILED or KILLED.
-            failure: What ``provenance.describe_failure`` returned.
-            saved: The files that the pipeline has saved.
-        """
+        """End a run: in the journal first, then at the store, in about a minute."""
         recording = self._recordings.pop(run_id)
         mlflow_id, entry = recording.mlflow_id, recording.entry
         if entry:

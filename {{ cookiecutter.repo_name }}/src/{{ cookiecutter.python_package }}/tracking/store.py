@@ -119,16 +119,26 @@ def configure(config: dict[str, Any], project: Path) -> None:
             uri = f"sqlite:///{(project / path[1]).as_posix()}"
         # Not `mlflow.set_tracking_uri`: its choice could not be told from the caller's.
         export("MLFLOW_TRACKING_URI", uri)
-    if uri.startswith("http") and not chosen(QUIET):
-        export(QUIET, "true")  # `show` says it without credentials and a request
+    server = urlsplit(uri)
+    if server.scheme in ("http", "https"):
+        if server.username:
+            # Out of the address, no error of whatever library can show them with it.
+            for name in ("username", "password"):
+                if not chosen(variable := f"MLFLOW_TRACKING_{name.upper()}"):
+                    export(variable, unquote(getattr(server, name) or ""))
+            bare = server._replace(netloc=server.netloc.rpartition("@")[2]).geturl()
+            put = os.environ.__setitem__ if chosen("MLFLOW_TRACKING_URI") else export
+            put("MLFLOW_TRACKING_URI", bare)
+        if not chosen(QUIET):
+            export(QUIET, "true")  # `show` says it, without a request
 
 
 def show(run: Any) -> None:
     """Say where a run is to be seen, if that is a page."""
-    uri = re.sub(r"//.*@", "//", os.environ["MLFLOW_TRACKING_URI"].rstrip("/"))
+    uri = os.environ["MLFLOW_TRACKING_URI"].rstrip("/")
     if uri.startswith("http"):
         page = f"{uri}/#/experiments/{run.info.experiment_id}/runs/{run.info.run_id}"
-        logger.info("Run %s is recorded at %s", run.info.run_name, page)
+        logger.info("Run %s is recorded at %s", run.info.run_name, mask(page))
 
 
 @contextmanager
