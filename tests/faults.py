@@ -428,7 +428,7 @@ def warnings(log: str) -> set[str]:
 
 
 def secrets(place: str, text: str) -> list[str]:
-    """Name the lines in which user or password can be read."""
-    marks = (USER, *PASSWORD.split("/"))
+    """Name the lines with the password; the user's name alone is MLflow's author."""
+    marks = (f"{USER}:", *PASSWORD.split("/"))
     told = [line for line in text.splitlines() if any(mark in line for mark in marks)]
     return [f"secret: in the {place}: {line.strip()[:200]}" for line in told]
