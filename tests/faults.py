@@ -332,7 +332,11 @@ class Bench:
     def run(
         self, scenario: str, request: str = "", fault: str = "", **changes: str
     ) -> tuple[Case, str]:
-        """Break one request in one way, if any; return what came of it, and the log."""
+        """Break one request in one way, if any; return what came of it, and the log.
+
+        ``INTERRUPT="1"`` among the changes of the environment has Ctrl-C pressed while
+        it is broken, and the server repaired a second later.
+        """
         if request and scenario not in self._undisturbed:
             self.run(scenario)
         self._store.reset()
@@ -391,12 +395,22 @@ class Bench:
         options = {"cwd": self._project, "output": subprocess.PIPE}
         began = time.monotonic()
         process = start(*command, **options, **env)
+        if "INTERRUPT" in changes:
+            threading.Thread(target=self._interrupt, args=[process]).start()
         try:
             log, _ = process.communicate(timeout=3 * LIMIT)
         except subprocess.TimeoutExpired:
             os.killpg(process.pid, signal.SIGKILL)
             log, _ = process.communicate()
         return process.returncode, log, round(time.monotonic() - began, 1)
+
+    def _interrupt(self, process: subprocess.Popen) -> None:
+        while not self.proxy.broken and process.poll() is None:
+            time.sleep(0.1)
+        time.sleep(1)
+        os.killpg(process.pid, signal.SIGINT)
+        time.sleep(1)
+        self.proxy.repair()
 
 
 def lies(case: Case, log: str) -> list[str]:

@@ -75,6 +75,12 @@ def test_a_server_that_fails_for_good_at_the_end(scenario, fault, file, bench):
     assert not case.lies, f"{case}\n{log[-6000:]}"
 
 
+def test_ctrl_c_while_a_failure_is_recorded(bench):
+    (request,) = (r for r in bench.faults("a node raises") if "traceback" in r)
+    case, log = bench.run("a node raises", request, "dead", INTERRUPT="1")
+    assert case.afterwards == "FAILED" and not case.lies, f"{case}\n{log[-6000:]}"
+
+
 def test_a_server_that_is_dead_at_the_end_of_mlflow_run(bench):
     *_, request = (r for r in bench.faults("mlflow run") if "quality.png" in r)
     hurry = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2"}  # MLflow's own: four minutes

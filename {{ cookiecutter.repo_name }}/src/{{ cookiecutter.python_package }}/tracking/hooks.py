@@ -182,24 +182,34 @@ class MLflowRunHooks:
         if signal.getsignal(signal.SIGTERM) is exit_on_sigterm and not self._recordings:
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
         calls = store.LastCalls()
-        if failure:
-            calls.attempt("its failure", provenance.log_failure, mlflow_id, failure)
-        for name, file in recording.inputs.items():  # loaded by no node of this process
-            if file:
-                args = (mlflow_id, name, file, None)
-                calls.attempt(name, provenance.record_input, *args)
-        for file in saved:
-            calls.attempt(file.path.name, provenance.log_file, mlflow_id, file)
-        calls.say_what_is_missing(mlflow_id)
-        ended = calls.attempt("its end", self._end, recording, status, last=True)
-        if entry:
-            entry.close(delivered=ended and recording.opened_by == "us")
+        try:
+            self._record_the_rest(recording, calls, failure, saved)
+        except BaseException:  # Ctrl-C: it has to come off MLflow's stack all the same
+            calls.until = 0.0
+            raise
+        finally:
+            ended = calls.attempt("its end", self._end, recording, status, last=True)
+            if entry:
+                entry.close(delivered=ended and recording.opened_by == "us")
         if not ended:
             logger.error(
                 "MLflow could not be told that run %s has ended %s (%s). %s",
                 *(mlflow_id, status, calls.missing[-1]),
                 "The next `kedro run` in this folder tells it." if entry else "",
             )
+
+    def _record_the_rest(self, recording, calls, failure, saved) -> None:
+        """Log the failure, inputs that this process has not loaded, and saved files."""
+        mlflow_id = recording.mlflow_id
+        if failure:
+            calls.attempt("its failure", provenance.log_failure, mlflow_id, failure)
+        for name, file in recording.inputs.items():
+            if file:
+                args = (mlflow_id, name, file, None)
+                calls.attempt(name, provenance.record_input, *args)
+        for file in saved:
+            calls.attempt(file.path.name, provenance.log_file, mlflow_id, file)
+        calls.say_what_is_missing(mlflow_id)
 
     def _end(self, recording: Recording, status: str) -> None:
         """Take our run off MLflow's stack and end it; let go of others' runs."""

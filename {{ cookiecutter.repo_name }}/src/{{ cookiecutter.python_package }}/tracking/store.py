@@ -193,7 +193,7 @@ class LastCalls:
     """Calls at the end of a run: each may fail, and all wait about a minute at most."""
 
     def __init__(self) -> None:
-        self._until = time.monotonic() + 60
+        self.until = time.monotonic() + 60
         self.missing: list[str] = []
 
     def attempt(
@@ -206,7 +206,7 @@ class LastCalls:
             call: The function, and ``args`` for it.
             last: Whether it is called, in a hurry, when the minute is over.
         """
-        late = time.monotonic() > self._until
+        late = time.monotonic() > self.until
         try:
             if late and not last:
                 raise TimeoutError("no time left")
