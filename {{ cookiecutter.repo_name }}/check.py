@@ -101,7 +101,9 @@ def exports() -> dict[str, str]:
         "MLFLOW_DEFAULT_ARTIFACT_ROOT": f"{PROJECT}/mlruns" if inside else "",
         "MLFLOW_CONDA_HOME": find_conda(),
         # MLflow prints the address of a run's page with all that is in it.
-        "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true" if uri != mask(uri) else "",
+        "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": (
+            "true" if uri.startswith("http") and "@" in uri else ""
+        ),
         **HTTP,
         # Marks the value as ours: the first contact of a run may be shorter.
         **{f"KEDRO_{name}": HTTP[name] for name in HTTP if not given(name)},

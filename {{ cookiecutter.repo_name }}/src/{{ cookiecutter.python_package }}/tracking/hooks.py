@@ -143,7 +143,8 @@ class MLflowRunHooks:
         store.withdraw("MLFLOW_RUN_ID")  # left by an interrupted run
         uri, joined = os.environ["MLFLOW_TRACKING_URI"], os.environ.get("MLFLOW_RUN_ID")
         journal.deliver(self._project, uri, joined)
-        if run := mlflow.active_run():
+        if active := mlflow.active_run():
+            run = mlflow.get_run(active.info.run_id)  # with what was logged since
             return run, Recording(run.info.run_id, "caller")
         if joined:
             # The launcher's run decides the experiment, whatever its name says.

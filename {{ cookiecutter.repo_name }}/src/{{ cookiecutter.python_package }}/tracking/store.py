@@ -338,7 +338,8 @@ def experiment_id(config: dict[str, Any], project: Path) -> str:
             "another in conf/base/mlflow.yml or MLFLOW_EXPERIMENT_NAME."
         )
     place = urlsplit(experiment.artifact_location)
-    if uri.startswith(DATABASES) and place.scheme in ("", "file"):
+    local = uri.startswith(DATABASES) and place.scheme in ("", "file")
+    if local and not config.get("artifact_location"):
         logger.warning(
             "Artifacts of %s go to %s, which only this machine sees: name an "
             "`artifact_location` in conf/base/mlflow.yml, for a new experiment.",
