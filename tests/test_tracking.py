@@ -345,8 +345,8 @@ run = min(runs, key=lambda run: run.info.start_time)
 kept = mlflow.artifacts.load_text(run.info.artifact_uri + '/data/iris.csv')
 assert kept.startswith('sepal_length')
 found = mlflow.search_logged_models([run.info.experiment_id], output_format='list')
-model = next(m for m in found if m.name == 'model')
-assert model.source_run_id == run.info.run_id
+mine = (m for m in found if m.source_run_id == run.info.run_id)
+model = next(m for m in mine if m.name == 'model')
 print(mlflow.pyfunc.load_model(model.model_uri).metadata.signature)
 """
 

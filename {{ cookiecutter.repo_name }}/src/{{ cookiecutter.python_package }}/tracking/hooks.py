@@ -85,7 +85,7 @@ class MLflowRunHooks:
             if run_id in self._recordings:
                 status = "FAILED" if isinstance(error, Exception) else "KILLED"
                 failure = provenance.describe_failure(error, pipeline, catalog)
-                with store.hurried():
+                with store.waiting(store.HURRIED):
                     self._finish(run_id, status, failure)
             raise
         if tags["kedro.runner"] == "ParallelRunner":
@@ -155,6 +155,8 @@ class MLflowRunHooks:
         else:
             experiment = store.experiment_id(self._config, self._project)
             run = mlflow.start_run(experiment_id=experiment, tags=tags)
+            if uri.startswith("http"):
+                store.end_twins(run, "kedro.run_id")
             store.export("MLFLOW_EXPERIMENT_ID", experiment)
             recording = Recording(run.info.run_id, "us")
         if recording.opened_by != "other":
@@ -187,6 +189,9 @@ class MLflowRunHooks:
             self._record_the_rest(recording, calls, failure, saved)
         except BaseException:  # Ctrl-C: it has to come off MLflow's stack all the same
             calls.until = 0.0
+            logger.error(
+                "Interrupted: not all of MLflow run %s is recorded.", mlflow_id
+            )
             raise
         finally:
             ended = calls.attempt("its end", self._end, recording, status, last=True)
@@ -245,7 +250,7 @@ class MLflowRunHooks:
                 if signal.getsignal(signal.SIGTERM) is exit_on_sigterm:
                     signal.signal(signal.SIGTERM, signal.SIG_IGN)  # we are leaving
                 recording.inputs.clear()
-                with store.hurried():
+                with store.waiting(store.HURRIED):
                     self._finish(run_id, "KILLED")
 
     def _end_interrupted_run(self) -> None:

@@ -12,7 +12,7 @@ import re
 import sqlite3
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager, nullcontext
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -20,8 +20,9 @@ from urllib.parse import unquote, urlsplit
 from click import ClickException
 from kedro.config import MissingConfigException
 
-# MLflow doubles its waits: one retry comes at once, five of them take a minute.
+# MLflow doubles its waits: one retry comes at once, four take half a minute, five one.
 HURRIED = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOUT": "5"}
+LAST = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "4", "MLFLOW_HTTP_REQUEST_TIMEOUT": "8"}
 PATIENT = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "5", "MLFLOW_HTTP_REQUEST_TIMEOUT": "20"}
 QUIET = "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT"
 DATABASES = ("postgresql", "mysql", "mssql")
@@ -142,14 +143,16 @@ def show(run: Any) -> None:
 
 
 @contextmanager
-def hurried() -> Iterator[None]:
-    """Wait for a server for seconds only: to begin with, or when it is given up."""
-    before = {name: os.environ[name] for name in HURRIED if not chosen(name)}
-    os.environ.update({name: HURRIED[name] for name in before})
+def waiting(settings: dict[str, str]) -> Iterator[None]:
+    """Wait for a server as long as these settings say, unless the user has said it."""
+    before = {name: os.environ[name] for name in settings if not chosen(name)}
+    for name in before:
+        export(name, settings[name])
     try:
         yield
     finally:
-        os.environ.update(before)
+        for name, value in before.items():
+            export(name, value)
 
 
 @contextmanager
@@ -163,7 +166,7 @@ def first_contact(project: Path) -> Iterator[None]:
     file = sqlite_file(uri)
     inside = file if file and file.is_relative_to(project) else None
     try:
-        with hurried(), locked(uri):
+        with waiting(HURRIED), locked(uri):
             if inside and inside.exists():
                 bring_home(inside, project)
             yield
@@ -210,7 +213,7 @@ class LastCalls:
         try:
             if late and not last:
                 raise TimeoutError("no time left")
-            with hurried() if late else nullcontext():
+            with waiting(HURRIED if late else LAST):
                 call(*args)
         except Exception as error:
             self.missing.append(f"{what}: {first_line(error)}")
@@ -226,6 +229,17 @@ class LastCalls:
             logger.error("MLflow did not take all of run %s: %s", run_id, said)
             tag = (run_id, "record.missing", said[:5000])
             self.attempt("what is missing", MlflowClient().set_tag, *tag)
+
+
+def end_twins(run: Any, tag: str) -> None:
+    """End runs that were made with ours, when a server's answer was lost on the way."""
+    from mlflow import MlflowClient
+
+    client, same = MlflowClient(), f"tags.`{tag}` = '{run.data.tags[tag]}'"
+    for twin in client.search_runs([run.info.experiment_id], same):
+        if twin.info.run_id != run.info.run_id:
+            client.set_tag(twin.info.run_id, "failure.error", "made twice: not used")
+            client.set_terminated(twin.info.run_id, "KILLED")
 
 
 def insist(call: Callable, *args: Any, **kwargs: Any) -> Any:
