@@ -227,8 +227,11 @@ class Store:
             shutil.rmtree(folder)
 
     def runs(self) -> dict[str, tuple[str, float | None]]:
-        """Return status and end time (seconds) of the runs since then, by id."""
-        found = self._ask("SELECT run_uuid, status, end_time / 1e3 FROM runs")
+        """Return status and end time (s) of the shown runs since then, by id."""
+        shown = "lifecycle_stage = 'active'"
+        found = self._ask(
+            f"SELECT run_uuid, status, end_time / 1e3 FROM runs WHERE {shown}"
+        )
         return {id_: (s, ended) for id_, s, ended in found if id_ not in self._old}
 
     def record(self, run_id: str) -> Counter[str]:

@@ -156,7 +156,7 @@ class MLflowRunHooks:
             experiment = store.experiment_id(self._config, self._project)
             run = mlflow.start_run(experiment_id=experiment, tags=tags)
             if uri.startswith("http"):
-                store.end_twins(run, "kedro.run_id")
+                store.delete_twins(run, "kedro.run_id")
             store.export("MLFLOW_EXPERIMENT_ID", experiment)
             recording = Recording(run.info.run_id, "us")
         if recording.opened_by != "other":

@@ -231,15 +231,15 @@ class LastCalls:
             self.attempt("what is missing", MlflowClient().set_tag, *tag)
 
 
-def end_twins(run: Any, tag: str) -> None:
-    """End runs that were made with ours, when a server's answer was lost on the way."""
+def delete_twins(run: Any, tag: str) -> None:
+    """Delete runs that were made with ours, when a server's answer was lost."""
     from mlflow import MlflowClient
 
     client, same = MlflowClient(), f"tags.`{tag}` = '{run.data.tags[tag]}'"
     for twin in client.search_runs([run.info.experiment_id], same):
         if twin.info.run_id != run.info.run_id:
-            client.set_tag(twin.info.run_id, "failure.error", "made twice: not used")
             client.set_terminated(twin.info.run_id, "KILLED")
+            client.delete_run(twin.info.run_id)  # restorable, and empty
 
 
 def insist(call: Callable, *args: Any, **kwargs: Any) -> Any:
