@@ -13,6 +13,7 @@ import sys
 import threading
 import time
 import traceback
+import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -154,9 +155,11 @@ class MLflowRunHooks:
             recording = Recording(joined, "mlflow run" if launched else "other")
         else:
             experiment = store.experiment_id(self._config, self._project)
-            run = mlflow.start_run(experiment_id=experiment, tags=tags)
+            # Kedro's run id is a time, which others who start now may share.
+            unique = {"creation.id": uuid.uuid4().hex}
+            run = mlflow.start_run(experiment_id=experiment, tags=tags | unique)
             if uri.startswith("http"):
-                store.delete_twins(run, "kedro.run_id")
+                store.delete_twins(run, "creation.id")
             store.export("MLFLOW_EXPERIMENT_ID", experiment)
             recording = Recording(run.info.run_id, "us")
         if recording.opened_by != "other":
