@@ -14,7 +14,7 @@ import urllib.request
 from collections import Counter
 from collections.abc import Coroutine
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any
@@ -300,6 +300,7 @@ class Undisturbed:
     requests: list[str]
     record: Counter[str]
     warnings: set[str]
+    end: tuple[int, list[str]]  # exit code and statuses
 
 
 class Bench:
@@ -354,12 +355,18 @@ class Bench:
         self.proxy.repair()
         before = self._store.runs()
         record = sum(map(self._store.record, before), Counter())
-        next_code, next_log, _ = self._start(*NEXT)
-        after = self._store.runs()
-        mine = {id_: after.pop(id_) for id_ in before}
+        end = code, [status for status, _ in before.values()]
+        this = Undisturbed(requests, record, warnings(log), end)
         if not request:
-            self._undisturbed[scenario] = Undisturbed(requests, record, warnings(log))
+            self._undisturbed[scenario] = this
         usual = self._undisturbed[scenario]
+        mine, next_code, next_log, others = before, 0, "", ["FINISHED"]
+        traces = self._owed() or replace(this, requests=usual.requests) != usual
+        if traces or not request:  # otherwise the next run has nothing to mend
+            next_code, next_log, _ = self._start(*NEXT)
+            after = self._store.runs()
+            mine = {id_: after.pop(id_) for id_ in before}
+            others = [status for status, _ in after.values()]
 
         case = Case(scenario, request, fault, code, seconds, COMPLETED in log)
         case.status = " ".join(status for status, _ in before.values())
@@ -375,9 +382,9 @@ class Bench:
         for status, end in mine.values():
             if end and status != "KILLED" and not began - 1 <= end <= ended + 1:
                 found.append(f"time: {status} {end - ended:.1f} s after the end")
-        if next_code or [status for status, _ in after.values()] != ["FINISHED"]:
-            found.append(f"next: exit {next_code}, {after.values()}: {next_log[-600:]}")
-        if owed := sorted(file.name for file in self._project.glob(".runs/*")):
+        if next_code or others != ["FINISHED"]:
+            found.append(f"next: exit {next_code}, {others}: {next_log[-600:]}")
+        if owed := self._owed():
             found.append(f"journal: still owes {', '.join(owed)}")
         if request and not broken:
             found.append("bench: the request did not come")
@@ -389,6 +396,9 @@ class Bench:
             case.foreign += [lie for lie in found if lie.startswith("status")]
             case.lies = [lie for lie in found if lie not in case.foreign]
         return case, log
+
+    def _owed(self) -> list[str]:
+        return sorted(file.name for file in self._project.glob(".runs/*"))
 
     def _start(self, *words: str, **changes: str) -> tuple[int, str, float]:
         """Run a command in the project; return its exit code, output and seconds."""
