@@ -246,18 +246,16 @@ def catalog_file(name: str, catalog: Any, version: str | None = None) -> File | 
     return File(path, settings) if path.is_file() else None
 
 
-def record_files(run_id: str, pipeline: Any, catalog: Any) -> dict[str, File | None]:
-    """Log the input files whose entries ask for it; return all inputs, digested.
+def input_files(pipeline: Any, catalog: Any) -> dict[str, File | None]:
+    """Return the files that the pipeline reads, digested, by dataset.
 
     None stands for what is no local file: a table of a database, a file elsewhere.
     """
     found: dict[str, File | None] = {}
     for name in sorted(pipeline.inputs()):
         if name != "parameters" and not name.startswith("params:"):
-            if file := catalog_file(name, catalog):
-                log_file(run_id, file)
-                file = file._replace(digest=digest(file.path))
-            found[name] = file
+            file = catalog_file(name, catalog)
+            found[name] = file and file._replace(digest=digest(file.path))
     return found
 
 
