@@ -22,7 +22,7 @@ from click import ClickException
 from kedro.framework.hooks import hook_impl
 from kedro.runner import AbstractRunner
 
-from . import journal, provenance, store
+from . import journal, origin, provenance, store
 
 logger = logging.getLogger(__name__)
 
@@ -75,6 +75,9 @@ class MLflowRunHooks:
                 self._recordings[run_id] = recording
                 taken = provenance.taken(pipeline, catalog, given)
                 provenance.record_origin(run, tags, taken)
+                dirty = tags.get("git.dirty") == "true"
+                given = origin.options(run_params, self._env, pipeline, catalog)
+                origin.record(recording.mlflow_id, given, self._project, dirty)
             store.show(run)
             self._prepare_for_the_end()
             files = provenance.record_files(recording.mlflow_id, pipeline, catalog)

@@ -24,11 +24,10 @@ from omegaconf import OmegaConf
 from packaging.requirements import InvalidRequirement, Requirement
 
 from . import store
+from .origin import FILTERS, HIDDEN, SECRET, git_state
 
 LONGEST_NAME, LONGEST_VALUE, LONGEST_TAG = 250, 6000, 8000
-SECRET = re.compile(r"(^|[._-])(password|passwd|secret|token|api_?key|credentials?)$")
 PACKAGE = Path(__file__).resolve().parents[1]
-FILTERS = ("tags", "node_names", "from_nodes", "to_nodes", "from_inputs", "to_outputs")
 
 logger = logging.getLogger(__name__)
 namespace: ContextVar[str | None] = ContextVar("namespace", default=None)
@@ -134,22 +133,6 @@ def identity(
     }
 
 
-def git_state(project: Path) -> dict[str, str]:
-    """Return the commit and whether files differ from it; nothing outside of git."""
-
-    def git(*words: str) -> str:
-        command = ["git", "-C", str(project), *words]
-        try:
-            return subprocess.run(command, capture_output=True, text=True).stdout
-        except FileNotFoundError:  # git is not installed
-            return ""
-
-    if not (commit := git("rev-parse", "--verify", "--quiet", "HEAD").strip()):
-        return {}
-    dirty = str(bool(git("status", "--porcelain"))).lower()
-    return {"mlflow.source.git.commit": commit, "git.dirty": dirty}
-
-
 def flatten(parameters: dict[str, Any]) -> dict[str, str]:
     """Turn nested parameters into MLflow's: dotted names, values as text.
 
@@ -164,7 +147,7 @@ def flatten(parameters: dict[str, Any]) -> dict[str, str]:
         if isinstance(value, dict) and value:
             todo += [(f"{name}.{key}", child) for key, child in reversed(value.items())]
             continue
-        text = "***" if SECRET.search(str(name).lower()) else str(value)
+        text = HIDDEN if SECRET.search(str(name).lower()) else str(value)
         name = re.sub(r"[^\w.\- ]", "_", str(name)).strip(". ")[:LONGEST_NAME] or "_"
         while name in flat:
             name = name[: LONGEST_NAME - 1] + "_"
@@ -192,7 +175,7 @@ def taken(pipeline: Any, catalog: Any, given: dict[str, Any]) -> dict[str, str]:
 
 
 def record_origin(run: Any, tags: dict[str, str], parameters: dict[str, str]) -> None:
-    """Log parameters, tags and installed packages on an MLflow run.
+    """Log parameters and tags on an MLflow run.
 
     A parameter that is on the run with another value already, because the caller
     logged it, is logged under its name and Kedro's run id.
@@ -217,10 +200,6 @@ def record_origin(run: Any, tags: dict[str, str], parameters: dict[str, str]) ->
         tags=[RunTag(*item) for item in (tags.items() - run.data.tags.items())],
         synchronous=True,  # a thread that logs would not survive a fork
     )
-    read = (installed.metadata for installed in metadata.distributions())
-    found = {(about["Name"], about["Version"]) for about in read}
-    packages = "".join(f"{name}=={version}\n" for name, version in sorted(found))
-    client.log_text(run_id, packages, "environment/packages.txt")
 
 
 class File(NamedTuple):

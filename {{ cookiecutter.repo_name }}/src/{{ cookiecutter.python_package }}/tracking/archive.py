@@ -1,0 +1,330 @@
+"""A record as one zip file, which is written here and may come from anywhere.
+
+Whatever is wrong with it is found before anything of it is used. A model in it is code:
+MLflow reads from the model's own description which flavour, which code and which types
+to load. So only scikit-learn in skops with types that skops trusts is taken as it is.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import posixpath
+import re
+import shutil
+import stat
+import tempfile
+import unicodedata
+import zipfile
+import zlib
+from collections import Counter
+from collections.abc import Iterator
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import yaml
+from click import ClickException
+from pydantic import ValidationError
+
+from .record import DESCRIPTION, File, Record
+from .runs import TROUBLE
+
+RECORD = "record.json"
+LARGEST_RECORD, LARGEST_DESCRIPTION = 64_000_000, 1_000_000  # bytes
+ALWAYS_FINE, BLOWN_UP = 100_000_000, 100  # bytes unpacked, or times the packed ones
+DAMAGE = (
+    *(zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError),
+    *(UnicodeError, ValueError, OSError),
+)
+# What MLflow's scikit-learn flavour writes, and nothing that leads to other code.
+ABOUT = {
+    *("artifact_path", "flavors", "is_signature_from_type_hint", "metadata"),
+    *("mlflow_version", "model_id", "model_size_bytes", "model_uuid", "run_id"),
+    *("saved_input_example_info", "signature", "type_hint_from_example"),
+    "utc_time_created",
+}
+FLAVOURS = {
+    "python_function": {
+        *("env", "loader_module", "model_path", "predict_fn", "python_version"),
+    },
+    "sklearn": {
+        *("pickled_model", "serialization_format", "sklearn_version"),
+        "skops_trusted_types",
+    },
+}
+ANSWERS = {"predict", "predict_proba", "predict_log_proba"}
+ENVIRONMENTS = ({"conda": "conda.yaml", "virtualenv": "python_env.yaml"}, None)
+REQUIREMENT = re.compile(
+    r"([A-Za-z0-9._-]+)(\[[\w,.-]+\])?(\s*[=<>!~]{1,3}[\w.*,<>=!~ ]+)?"
+)
+TOOLS = {"python", "pip", "setuptools", "wheel"}
+
+
+class Refused(ClickException):
+    """A file that is not taken; the message says why."""
+
+    exit_code = TROUBLE
+
+
+def pack(record: Record, folder: Path, file: Path) -> None:
+    """Write a record as a zip file, which appears when it is complete."""
+    found = sorted(path for path in folder.rglob("*") if path.is_file())
+    files = {path.relative_to(folder).as_posix(): path for path in found}
+    for name in files:
+        check_path(name)
+    about = {n: File(sha256=sha256(p), size=p.stat().st_size) for n, p in files.items()}
+    record = record.model_copy(update={"files": about})
+    with tempfile.NamedTemporaryFile(dir=file.absolute().parent, delete=False) as part:
+        try:
+            with zipfile.ZipFile(part, "w", zipfile.ZIP_DEFLATED) as archive:
+                # Without the time and the owner's rights, which a file's entry has.
+                archive.writestr(zipfile.ZipInfo(RECORD), record.model_dump_json())
+                for name, path in files.items():
+                    entry = zipfile.ZipInfo(name)
+                    entry.compress_type = zipfile.ZIP_DEFLATED
+                    with path.open("rb") as source:
+                        with archive.open(entry, "w", force_zip64=True) as target:
+                            shutil.copyfileobj(source, target)
+            part.close()
+            Path(part.name).replace(file)
+        except BaseException:
+            Path(part.name).unlink(missing_ok=True)
+            raise
+
+
+def sha256(path: Path) -> str:
+    """Return the SHA-256 digest of a file."""
+    hashed = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            hashed.update(block)
+    return hashed.hexdigest()
+
+
+def unpack(file: Path, folder: Path, *, trust: bool = False) -> Record:
+    """Check a zip file and unpack it into an empty folder.
+
+    Args:
+        file: From anybody.
+        folder: An empty one.
+        trust: Whether models may ask for anything.
+
+    Raises:
+        Refused: Something is wrong with the file; one line says what.
+    """
+    refused = f"{file} is refused"
+    try:
+        with zipfile.ZipFile(file) as archive:
+            check_entries(archive.infolist(), file.stat().st_size)
+            record = read_record(archive)
+            check_files(archive, record)
+            space = shutil.disk_usage(folder).free
+            if (size := sum(about.size for about in record.files.values())) > space:
+                raise Refused(f"it needs {size / 1e6:.0f} MB in {folder}")
+            for name, about in record.files.items():
+                extract(archive, name, about, folder / name)
+    except Refused as error:
+        raise Refused(f"{refused}: {error.message}") from error
+    except DAMAGE as error:
+        raise Refused(f"{refused}: it is damaged, or no zip: {error}") from error
+    if not trust:
+        for name in record.files:
+            if posixpath.basename(name).casefold() == DESCRIPTION.casefold():
+                if wanted := ", ".join(dict.fromkeys(demands(folder / name))):
+                    raise Refused(
+                        f"{refused}: its model {posixpath.dirname(name)} asks "
+                        f"for {wanted[:500]} -- with --trust it is taken all the same, "
+                        "and may then do anything that you may"
+                    )
+    return record
+
+
+def check_path(name: str) -> None:
+    """Refuse names that lead out of a folder, or mean something else elsewhere."""
+    parts = name.split("/")
+    if (
+        not name
+        or any(part in ("", ".", "..") or part[-1] in " ." for part in parts)
+        or re.search(r"[\\\x00-\x1f\x7f\ud800-\udfff]|^[A-Za-z]:", name)
+        or max(len(part.encode()) for part in parts) > 250
+    ):
+        raise Refused(f"{name[:80]!r} is no path of a file within a folder")
+
+
+def check_entries(entries: list[zipfile.ZipInfo], packed: int) -> None:
+    """Refuse entries that are no plain files, or would fill the disk."""
+    for entry in entries:
+        name, kind = entry.orig_filename, stat.S_IFMT(entry.external_attr >> 16)
+        check_path(name)
+        if kind not in (0, stat.S_IFREG):
+            raise Refused(f"{name!r} is a link, or no plain file")
+        if entry.flag_bits & 1:
+            raise Refused(f"{name!r} is encrypted")
+        if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+            raise Refused(f"{name!r} is compressed in an unknown way")
+    same = (unicodedata.normalize("NFC", e.filename).casefold() for e in entries)
+    names = Counter(same)
+    if twice := [name for name, count in names.items() if count > 1]:
+        raise Refused(f"it has {twice[0]!r} twice")
+    for name in names:
+        if inside := [str(p) for p in posix_parents(name) if p in names]:
+            raise Refused(f"{inside[0]!r} is a file and a folder")
+    size = sum(entry.file_size for entry in entries)
+    if size > max(ALWAYS_FINE, BLOWN_UP * packed):
+        raise Refused(f"it would unpack to {size / packed:.0f} times its size")
+
+
+def posix_parents(name: str) -> Iterator[str]:
+    """Yield the folders above a name."""
+    while name := posixpath.dirname(name):
+        yield name
+
+
+def read_record(archive: zipfile.ZipFile) -> Record:
+    """Return the record of an archive, if it is one."""
+    if RECORD not in archive.namelist():
+        raise Refused(f"it has no {RECORD}: `kedro share` has not made it")
+    if archive.getinfo(RECORD).file_size > LARGEST_RECORD:
+        raise Refused(f"its {RECORD} is over {LARGEST_RECORD / 1e6:.0f} MB")
+    try:
+        return Record.model_validate_json(archive.read(RECORD))
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        place = ".".join(map(str, first["loc"]))
+        if place == "format":
+            raise Refused("another version of `kedro share` has made it") from error
+        raise Refused(f"its {RECORD} is wrong: {place}: {first['msg']}") from error
+
+
+def check_files(archive: zipfile.ZipFile, record: Record) -> None:
+    """Refuse files that are not listed, not there, or of no run or model."""
+    present, listed = set(archive.namelist()) - {RECORD}, set(record.files)
+    if extra := sorted(present - listed):
+        raise Refused(f"{extra[0]!r} is not listed in its {RECORD}")
+    if missing := sorted(listed - present):
+        raise Refused(f"{missing[0]!r} is missing")
+    owners = {f"runs/{run.id}" for run in record.runs}
+    owners |= {f"models/{model.id}" for model in record.models}
+    for name in listed:
+        if "/".join(name.split("/")[:2]) not in owners or name.count("/") < 2:
+            raise Refused(f"{name!r} belongs to no run or model of it")
+
+
+def extract(archive: zipfile.ZipFile, name: str, about: File, target: Path) -> None:
+    """Unpack a file and check that it is what the record says."""
+    if archive.getinfo(name).file_size != about.size:
+        raise Refused(f"{name!r} has another size than its {RECORD} says")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with archive.open(name) as source, target.open("xb") as copy:
+        shutil.copyfileobj(source, copy, 1 << 20)
+    if sha256(target) != about.sha256:
+        raise Refused(f"{name!r} has another checksum than its {RECORD} says")
+
+
+def demands(file: Path) -> Iterator[str]:
+    """Yield what a model asks for beyond scikit-learn in skops.
+
+    Args:
+        file: Its description, ``MLmodel``, beside the model's files.
+    """
+    try:
+        about = read_yaml(file)
+        flavours = {name: dict(conf) for name, conf in about["flavors"].items()}
+    except (yaml.YAMLError, *DAMAGE, KeyError, AttributeError, TypeError) as error:
+        yield f"a reader of its {DESCRIPTION} ({str(error).partition(chr(10))[0]})"
+        return
+    yield from (str(name) for name, v in about.items() if name not in ABOUT and v)
+    for name, conf in flavours.items():
+        if name not in FLAVOURS:
+            yield f"the flavour {name}"
+        for key, setting in conf.items():
+            if name in FLAVOURS and key not in FLAVOURS[name] and setting:
+                code = " (code_paths)" if key == "code" else ""
+                yield f"{key}{code} of its flavour {name}"
+    sklearn, pyfunc = flavours.get("sklearn", {}), flavours.get("python_function")
+    model = sklearn.get("pickled_model")
+    if pyfunc is not None:
+        if (loader := pyfunc.get("loader_module")) != "mlflow.sklearn":
+            yield f"the loader {loader}"
+        if pyfunc.get("predict_fn", "predict") not in ANSWERS:
+            yield f"the method {pyfunc['predict_fn']}"
+        if pyfunc.get("env") not in ENVIRONMENTS:
+            yield "an environment from elsewhere"
+        if pyfunc.get("model_path") != model:
+            yield "two models in one"
+    if (form := sklearn.get("serialization_format")) != "skops":
+        yield f"the format {form or 'pickle'}"
+    if types := sklearn.get("skops_trusted_types"):
+        yield f"trust in {', '.join(map(str, types))}"
+    example = about.get("saved_input_example_info") or {}
+    for name in (example.get("artifact_path"), example.get("serving_input_path")):
+        if name is not None and not within(file, name):
+            yield f"the file {name}"
+    if not within(file, model):
+        yield f"the file {model}"
+    elif form == "skops":
+        yield from (f"the type {name}" for name in untrusted(file.parent / model))
+    yield from (f"the requirement {line}" for line in requirements(file.parent))
+
+
+def within(file: Path, name: Any) -> bool:
+    """Return whether a name is that of a file beside another."""
+    return isinstance(name, str) and "/" not in name and (file.parent / name).is_file()
+
+
+def read_yaml(file: Path) -> dict[str, Any]:
+    """Read a small YAML file in which nothing is repeated by reference."""
+    if file.stat().st_size > LARGEST_DESCRIPTION:
+        raise ValueError("too large")
+    text = file.read_text("utf-8")
+    if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text)):
+        raise ValueError("it refers to itself")
+    found = yaml.safe_load(text)
+    if not isinstance(found, dict):
+        raise ValueError("no mapping")
+    return found
+
+
+def untrusted(model: Path) -> list[str]:
+    """Return the types in a skops file that skops does not trust by itself."""
+    import skops.io
+
+    try:
+        with zipfile.ZipFile(model) as archive:
+            check_entries(archive.infolist(), model.stat().st_size)
+        return skops.io.get_untrusted_types(file=model)
+    except Exception as error:  # whatever a made-up file makes of skops
+        said = str(getattr(error, "message", error)).partition("\n")[0]
+        return [f"that skops finds no name for ({said or type(error).__name__})"]
+
+
+def requirements(folder: Path) -> Iterator[str]:
+    """Yield what an environment of the model would get that is not installed here."""
+    lines: list[Any] = []
+    for name in ("conda.yaml", "python_env.yaml"):
+        if (file := folder / name).is_file():
+            try:
+                about = read_yaml(file)
+            except (yaml.YAMLError, *DAMAGE):
+                yield f"of an unreadable {name}"
+                continue
+            for key, value in about.items():
+                if key in ("dependencies", "build_dependencies"):
+                    lines += value if isinstance(value, list) else [value]
+                elif key not in ("name", "python") and value != ["conda-forge"]:
+                    lines.append(f"{key}: {value}")
+    if (file := folder / "requirements.txt").is_file():
+        lines += file.read_text("utf-8", "replace").splitlines()
+    installed = {found.metadata["Name"] for found in metadata.distributions()}
+    known = TOOLS | {re.sub(r"[-_.]+", "-", name).lower() for name in installed if name}
+    while lines:
+        line = lines.pop()
+        if isinstance(line, dict) and list(line) == ["pip"]:
+            lines += line["pip"] if isinstance(line["pip"], list) else [line["pip"]]
+            continue
+        text = str(line).strip()
+        if text in ("", "-r requirements.txt") or text.startswith("#"):
+            continue
+        wanted = REQUIREMENT.fullmatch(text)
+        if not wanted or re.sub(r"[-_.]+", "-", wanted[1]).lower() not in known:
+            yield text
