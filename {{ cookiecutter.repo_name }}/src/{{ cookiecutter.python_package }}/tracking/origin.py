@@ -11,6 +11,7 @@ import shlex
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -137,25 +138,31 @@ def command(given: dict[str, Any]) -> str:
     for name, value in given.items():
         option = f"--{'nodes' if name == 'node_names' else name.replace('_', '-')}"
         if name == "params":
-            flat = list(leaves(value))
-            typed = [f"{key}={text}" for key, text in flat]
-            if any("," in text for text in typed):
-                return f"kedro run --config={COMMAND}"
-            read = OmegaConf.to_container(OmegaConf.from_dotlist(typed))
-            if read != value:
-                return f"kedro run --config={COMMAND}"
-            value = ",".join(typed)
+            typed = {key: str(leaf) for key, leaf in leaves(value)}
+            for key, leaf in leaves(value):
+                same = leaf == HIDDEN or parse(typed[key]) == leaf
+                if "," in typed[key] or not same:
+                    return f"kedro run --config={COMMAND}"
+            value = ",".join(f"{key}={text}" for key, text in typed.items())
         words.append(option if value is True else f"{option}={value}")
     return shlex.join(words)
 
 
-def leaves(parameters: dict[str, Any], before: str = ""):
+def leaves(parameters: dict[str, Any], before: str = "") -> Iterator[tuple[str, Any]]:
     """Yield nested parameters by their dotted names."""
     for name, value in parameters.items():
-        if isinstance(value, dict):
+        if isinstance(value, dict) and value:
             yield from leaves(value, f"{before}{name}.")
         else:
-            yield f"{before}{name}", str(value)
+            yield f"{before}{name}", value
+
+
+def parse(text: str) -> Any:
+    """Read a parameter as Kedro reads it from the command line: ``1e-2`` is 0.01."""
+    try:
+        return OmegaConf.from_dotlist([f"value={text}"])["value"]
+    except Exception:  # not YAML: a text
+        return text
 
 
 def packages(project: Path) -> str:

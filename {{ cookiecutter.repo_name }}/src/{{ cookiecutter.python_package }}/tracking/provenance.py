@@ -20,11 +20,10 @@ from typing import Any, NamedTuple
 from click import ClickException
 from kedro.io import DatasetError
 from kedro.runner import Task
-from omegaconf import OmegaConf
 from packaging.requirements import InvalidRequirement, Requirement
 
 from . import store
-from .origin import FILTERS, HIDDEN, SECRET, git_state
+from .origin import FILTERS, HIDDEN, SECRET, git_state, parse
 
 LONGEST_NAME, LONGEST_VALUE, LONGEST_TAG = 250, 6000, 8000
 PACKAGE = Path(__file__).resolve().parents[1]
@@ -153,14 +152,6 @@ def flatten(parameters: dict[str, Any]) -> dict[str, str]:
             name = name[: LONGEST_NAME - 1] + "_"
         flat[name] = text[:LONGEST_VALUE]
     return flat
-
-
-def parse(text: str) -> Any:
-    """Read a parameter as Kedro reads it from the command line: ``1e-2`` is 0.01."""
-    try:
-        return OmegaConf.from_dotlist([f"value={text}"])["value"]
-    except Exception:  # not YAML: a text
-        return text
 
 
 def taken(pipeline: Any, catalog: Any, given: dict[str, Any]) -> dict[str, str]:

@@ -148,7 +148,7 @@ def recorded_code(run: Any, project: Path, folder: Path) -> Iterator[Path]:
         shutil.copytree(project, copy, ignore=ignored)
         yield copy
         return
-    wanted = f"{commit}^{{commit}}"
+    wanted = commit + "^{commit}"
     words = ("rev-parse", "--verify", "--quiet", wanted)
     if not re.fullmatch(r"[0-9a-f]{40,64}", commit) or not origin.git(project, *words):
         url = tags.get("mlflow.source.git.repoURL", "the remote")
