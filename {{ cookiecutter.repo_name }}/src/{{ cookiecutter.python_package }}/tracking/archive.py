@@ -36,28 +36,38 @@ DAMAGE = (
     *(zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError),
     *(UnicodeError, ValueError, OSError),
 )
-# What MLflow's scikit-learn flavour writes, and nothing that leads to other code.
+# What MLflow writes of a scikit-learn model in skops; nothing here leads to other code.
 ABOUT = {
     *("artifact_path", "flavors", "is_signature_from_type_hint", "metadata"),
     *("mlflow_version", "model_id", "model_size_bytes", "model_uuid", "run_id"),
     *("saved_input_example_info", "signature", "type_hint_from_example"),
     "utc_time_created",
 }
-FLAVOURS = {
+MODEL, ANY = "model.skops", None
+FLAVOURS: dict[str, dict[str, Any]] = {
     "python_function": {
-        *("env", "loader_module", "model_path", "predict_fn", "python_version"),
+        "env": [{"conda": "conda.yaml", "virtualenv": "python_env.yaml"}],
+        "loader_module": ["mlflow.sklearn"],
+        "model_path": [MODEL],
+        "predict_fn": ["predict", "predict_proba", "predict_log_proba"],
+        "python_version": ANY,
     },
     "sklearn": {
-        *("pickled_model", "serialization_format", "sklearn_version"),
-        "skops_trusted_types",
+        "code": [None],
+        "pickled_model": [MODEL],
+        "serialization_format": ["skops"],
+        "sklearn_version": ANY,
+        "skops_trusted_types": [None, []],
     },
 }
-ANSWERS = {"predict", "predict_proba", "predict_log_proba"}
-ENVIRONMENTS = ({"conda": "conda.yaml", "virtualenv": "python_env.yaml"}, None)
-REQUIREMENT = re.compile(
-    r"([A-Za-z0-9._-]+)(\[[\w,.-]+\])?(\s*[=<>!~]{1,3}[\w.*,<>=!~ ]+)?"
+EXAMPLES = (None, "input_example.json", "serving_input_example.json")
+REQUIREMENTS = ("requirements.txt", "conda.yaml", "python_env.yaml")
+REQUIREMENT = re.compile(r"([A-Za-z0-9._-]+)(\[[\w,.-]+\])?( *[=<>!~]+[\w.*,<>=!~ ]+)?")
+NO_REQUIREMENT = re.compile(
+    r"|#.*|(dependencies|build_dependencies|pip):|-r requirements.txt|name: mlflow-env"
+    r"|python: [\d.]+|(python|pip|setuptools|wheel)([=<>]+[\d.]+)?"
 )
-TOOLS = {"python", "pip", "setuptools", "wheel"}
+CHANNELS = "channels:\n- conda-forge\n"
 
 
 class Refused(ClickException):
@@ -234,42 +244,23 @@ def demands(file: Path) -> Iterator[str]:
         yield f"a reader of its {DESCRIPTION} ({str(error).partition(chr(10))[0]})"
         return
     yield from (str(name) for name, v in about.items() if name not in ABOUT and v)
-    for name, conf in flavours.items():
-        if name not in FLAVOURS:
-            yield f"the flavour {name}"
-        for key, setting in conf.items():
-            if name in FLAVOURS and key not in FLAVOURS[name] and setting:
-                code = " (code_paths)" if key == "code" else ""
-                yield f"{key}{code} of its flavour {name}"
-    sklearn, pyfunc = flavours.get("sklearn", {}), flavours.get("python_function")
-    model = sklearn.get("pickled_model")
-    if pyfunc is not None:
-        if (loader := pyfunc.get("loader_module")) != "mlflow.sklearn":
-            yield f"the loader {loader}"
-        if pyfunc.get("predict_fn", "predict") not in ANSWERS:
-            yield f"the method {pyfunc['predict_fn']}"
-        if pyfunc.get("env") not in ENVIRONMENTS:
-            yield "an environment from elsewhere"
-        if pyfunc.get("model_path") != model:
-            yield "two models in one"
-    if (form := sklearn.get("serialization_format")) != "skops":
-        yield f"the format {form or 'pickle'}"
-    if types := sklearn.get("skops_trusted_types"):
-        yield f"trust in {', '.join(map(str, types))}"
+    yield from (f"the flavour {name}" for name in flavours if name not in FLAVOURS)
+    for name in FLAVOURS.keys() & ({"sklearn"} | flavours.keys()):
+        conf, allowed = flavours.get(name, {}), FLAVOURS[name]
+        for key in sorted(allowed.keys() | conf.keys()):
+            if allowed.get(key, [None]) is not ANY:
+                if conf.get(key) not in allowed.get(key, [None]):
+                    said = "code_paths" if key == "code" else key
+                    yield f"{said} = {conf.get(key)} in its flavour {name}"
     example = about.get("saved_input_example_info") or {}
-    for name in (example.get("artifact_path"), example.get("serving_input_path")):
-        if name is not None and not within(file, name):
-            yield f"the file {name}"
-    if not within(file, model):
-        yield f"the file {model}"
-    elif form == "skops":
-        yield from (f"the type {name}" for name in untrusted(file.parent / model))
+    for key in ("artifact_path", "serving_input_path"):
+        if example.get(key) not in EXAMPLES:
+            yield f"the example {example[key]}"
+    if (model := file.parent / MODEL).is_file():
+        yield from (f"the type {name}" for name in untrusted(model))
+    else:
+        yield f"another file than {MODEL}"
     yield from (f"the requirement {line}" for line in requirements(file.parent))
-
-
-def within(file: Path, name: Any) -> bool:
-    """Return whether a name is that of a file beside another."""
-    return isinstance(name, str) and "/" not in name and (file.parent / name).is_file()
 
 
 def read_yaml(file: Path) -> dict[str, Any]:
@@ -300,31 +291,14 @@ def untrusted(model: Path) -> list[str]:
 
 def requirements(folder: Path) -> Iterator[str]:
     """Yield what an environment of the model would get that is not installed here."""
-    lines: list[Any] = []
-    for name in ("conda.yaml", "python_env.yaml"):
-        if (file := folder / name).is_file():
-            try:
-                about = read_yaml(file)
-            except (yaml.YAMLError, *DAMAGE):
-                yield f"of an unreadable {name}"
-                continue
-            for key, value in about.items():
-                if key in ("dependencies", "build_dependencies"):
-                    lines += value if isinstance(value, list) else [value]
-                elif key not in ("name", "python") and value != ["conda-forge"]:
-                    lines.append(f"{key}: {value}")
-    if (file := folder / "requirements.txt").is_file():
-        lines += file.read_text("utf-8", "replace").splitlines()
     installed = {found.metadata["Name"] for found in metadata.distributions()}
-    known = TOOLS | {re.sub(r"[-_.]+", "-", name).lower() for name in installed if name}
-    while lines:
-        line = lines.pop()
-        if isinstance(line, dict) and list(line) == ["pip"]:
-            lines += line["pip"] if isinstance(line["pip"], list) else [line["pip"]]
-            continue
-        text = str(line).strip()
-        if text in ("", "-r requirements.txt") or text.startswith("#"):
-            continue
+    known = {re.sub(r"[-_.]+", "-", name).lower() for name in installed if name}
+    files = [file for name in REQUIREMENTS if (file := folder / name).is_file()]
+    texts = (file.read_text("utf-8", "replace").replace(CHANNELS, "") for file in files)
+    for line in "\n".join(texts).splitlines():
+        text = line.strip().removeprefix("- ")
         wanted = REQUIREMENT.fullmatch(text)
-        if not wanted or re.sub(r"[-_.]+", "-", wanted[1]).lower() not in known:
+        if wanted and re.sub(r"[-_.]+", "-", wanted[1]).lower() in known:
+            continue
+        if not NO_REQUIREMENT.fullmatch(text):
             yield text

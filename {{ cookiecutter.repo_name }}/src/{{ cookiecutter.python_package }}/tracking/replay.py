@@ -38,8 +38,11 @@ from .runs import (
 COMMIT = "mlflow.source.git.commit"
 TEXTS = {"pipelines", "namespaces", "load_versions", "runner", *origin.FILTERS}
 RUNNERS = (None, "ThreadRunner", "ParallelRunner")
-# Files beside a model that are made anew, or say where and when.
-NO_MODEL = {"MLmodel", "conda.yaml", "python_env.yaml", "requirements.txt"}
+# Files beside a model that say where and when, or what it needs.
+NO_MODEL = {
+    *("MLmodel", "registered_model_meta"),
+    *("conda.yaml", "python_env.yaml", "requirements.txt"),
+}
 
 
 @click.command()
@@ -262,7 +265,8 @@ def bring_data(
             if not theirs.is_file():
                 wrong = f"The input {name} of the run is not here: {path}."
             elif (now := provenance.digest(theirs)) != then[name]:
-                wrong = f"The input {name} is another now: {path} has the MD5 {now}."
+                wrong = f"{path} has the MD5 {now}, not {then[name]}"
+                wrong = f"The input {name} is another now: {wrong}."
     if model := run.data.tags.get("model.id"):
         from mlflow import MlflowClient
         from mlflow.exceptions import MlflowException
