@@ -205,6 +205,10 @@ HOSTILE = {
     ),
     "long parameter": (lambda z: z.run["params"].update(C="1" * 6001), "params.C"),
     "tag is no text": (lambda z: z.run["tags"].update(t=1), "runs.0.tags.t"),
+    "name that steers a terminal": (
+        lambda z: z.run["tags"].update({"a\n\x1b[2J": ""}),
+        "is no name that MLflow takes",
+    ),
     "unknown field": (lambda z: z.run.update(code="x"), "runs.0.code"),
     # The model.
     "code_paths": (
@@ -329,7 +333,7 @@ def refusal(archive, file: Path, folder: Path, **options) -> str:
         archive.unpack(file, folder, **options)
     written = set(folder.parent.rglob("*")) - before
     assert all(path.is_relative_to(folder) for path in written)
-    assert "\n" not in caught.value.message
+    assert caught.value.message.isprintable()
     assert caught.value.message.startswith(f"{file} is refused: ")
     return caught.value.message
 

@@ -203,6 +203,18 @@ def snapshot(project: Path) -> dict[str, bytes]:
     return {name: p.read_bytes() for name, p in names.items() if not kept.match(name)}
 
 
+def test_a_run_made_outside_git_is_replayed_with_the_code_at_hand(life, kedro):
+    inner = life / "src" / PACKAGE / "data"  # not the data that are left out
+    inner.mkdir()
+    (inner / "__init__.py").touch()
+    settings = life / "src" / PACKAGE / "settings.py"
+    settings.write_text(settings.read_text() + f"\nimport {PACKAGE}.data  # noqa\n")
+    kedro("run", PART)
+    done = kedro("replay", recorded(life)[0].id)
+    assert "the code that is here now is used" in done.stdout
+    assert answer(done)[-1] == "equal"
+
+
 def test_a_replay_that_comes_out_otherwise_says_so(mine, kedro):
     kedro("run", "--params=split_options.random_state=null")
     done = kedro("replay", recorded(mine)[0].id, ok=False)
@@ -380,6 +392,8 @@ def test_a_run_goes_to_another_machine(
     new = [run for run in recorded(theirs) if "kedro.run_id" in run.tags][0]
     refused = their_kedro("replay", new.id, ok=False)
     assert "brings params and changes to the code" in last_line(refused)
+    refused = their_kedro("replay", new.id, "--env-manager=uv", ok=False)
+    assert "and packages" in last_line(refused)
     replayed = their_kedro("replay", new.id, "--trust", ok=False)
     assert answer(replayed)[-1] == "equal", replayed.stdout + replayed.stderr
 

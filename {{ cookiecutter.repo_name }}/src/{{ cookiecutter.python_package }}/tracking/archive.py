@@ -23,11 +23,10 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from click import ClickException
 from pydantic import ValidationError
 
 from .record import DESCRIPTION, File, Record
-from .runs import TROUBLE
+from .runs import Trouble
 
 RECORD = "record.json"
 LARGEST_RECORD, LARGEST_DESCRIPTION = 64_000_000, 1_000_000  # bytes
@@ -70,10 +69,8 @@ NO_REQUIREMENT = re.compile(
 CHANNELS = "channels:\n- conda-forge\n"
 
 
-class Refused(ClickException):
+class Refused(Trouble):
     """A file that is not taken; the message says why."""
-
-    exit_code = TROUBLE
 
 
 def pack(record: Record, folder: Path, file: Path) -> None:

@@ -85,8 +85,8 @@ def diff(project: Path) -> tuple[bytes, str]:
         if index.exists():
             shutil.copy(index, scratch["GIT_INDEX_FILE"])
         git(project, "add", "--all", "--", *SHARED, **scratch)
-        words = ("diff-index", "--cached", "-p", "--binary", "HEAD", "--", *SHARED)
-        found = git(project, *words, **scratch)
+        against = ("--cached", "-p", "--binary", "HEAD", "--", *SHARED)
+        found = git(project, "diff-index", *against, **scratch)
     text = found.decode("utf-8", "surrogateescape")
     masked = store.mask(text)
     if masked != text:

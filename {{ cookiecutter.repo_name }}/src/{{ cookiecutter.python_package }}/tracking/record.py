@@ -35,6 +35,8 @@ from .registry import VERSIONS
 from .runs import INCOMPLETE, ORIGIN
 
 PARENT, USER = "mlflow.parentRunId", "mlflow.user"
+# Tags that lead to something of one store.
+LEFT = {PARENT, VERSIONS, ORIGIN, INCOMPLETE}
 DESCRIPTION = "MLmodel"
 LARGEST_TEXT = 5_000_000  # bytes
 # The folders before a file's name, in texts; an address is none.
@@ -183,7 +185,7 @@ class Reader:
 
     def tags(self, tags: dict[str, str]) -> dict[str, str]:
         """Return tags that mean something elsewhere."""
-        left = {PARENT, VERSIONS, ORIGIN} | (set() if self._with_user else {USER})
+        left = LEFT | (set() if self._with_user else {USER})
         return {k: self.clean(v) for k, v in tags.items() if k not in left}
 
     def params(self, params: dict[str, str]) -> dict[str, str]:
@@ -208,11 +210,13 @@ class Reader:
         known = {model.id for model in record.models}
         for made in record.runs:
             for version in self._client.search_model_versions(f"run_id = '{made.id}'"):
-                model = version.model_id or version.source.rpartition("/")[2]
+                model = version.model_id or str(version.source).rpartition("/")[2]
                 if model in known:
-                    about = {"name": version.name, "tags": self.tags(version.tags)}
+                    name, tags = version.name, self.tags(version.tags)
                     number = int(version.version)
-                    record.versions.append(Version(model=model, number=number, **about))
+                    record.versions.append(
+                        Version(model=model, name=name, number=number, tags=tags)
+                    )
         return Record.model_validate(record.model_dump())
 
     def telling(self) -> Iterator[str]:
@@ -287,13 +291,13 @@ class Reader:
 
 def value(metric: Metric) -> Value:
     """Return a metric's value as a record has it."""
-    data = (metric.dataset_name, metric.dataset_digest)
+    name, digest = metric.dataset_name, metric.dataset_digest
     return Value(
         key=metric.key,
         value=metric.value,
         timestamp=metric.timestamp,
         step=metric.step,
-        dataset=data if all(data) else None,
+        dataset=(name, digest) if name and digest else None,
     )
 
 
@@ -345,9 +349,10 @@ def write(record: Record, folder: Path, experiment: str) -> str:
     client = MlflowClient()
     ids: dict[str, str] = {}
     for run in record.runs:
-        tags = run.tags | {ORIGIN: run.origin, "origin.experiment": run.experiment}
-        tags |= {INCOMPLETE: "true"} | ({PARENT: ids[run.parent]} if run.parent else {})
-        tags["mlflow.runName"] = run.name
+        tags = {k: v for k, v in run.tags.items() if k not in LEFT}
+        tags |= {ORIGIN: run.origin, "origin.experiment": run.experiment}
+        tags |= {INCOMPLETE: "true", "mlflow.runName": run.name}
+        tags |= {PARENT: ids[run.parent]} if run.parent else {}
         made = client.create_run(experiment, run.start, tags, run.name)
         ids[run.id] = run_id = made.info.run_id
         params = [Param(*item) for item in run.params.items()]
@@ -359,20 +364,21 @@ def write(record: Record, folder: Path, experiment: str) -> str:
             client.log_artifacts(run_id, str(artifacts))
     for model in record.models:
         run_id = ids[model.run]
-        about = (model.name, run_id, model.tags, model.params, model.type)
-        made = client.create_logged_model(experiment, *about)
+        tags = {k: v for k, v in model.tags.items() if k not in LEFT}
+        about = (model.name, run_id, tags, model.params, model.type)
+        logged = client.create_logged_model(experiment, *about)
         describe(
             artifacts := folder / "models" / model.id,
-            artifact_path=made.artifact_location,
-            model_id=made.model_id,
-            model_uuid=made.model_id,
+            artifact_path=logged.artifact_location,
+            model_id=logged.model_id,
+            model_uuid=logged.model_id,
             run_id=run_id,
         )
         if artifacts.is_dir():
-            client.log_model_artifacts(made.model_id, str(artifacts))
-        client.finalize_logged_model(made.model_id, model.status)
-        client.log_outputs(run_id, [LoggedModelOutput(made.model_id, model.step)])
-        values = [metric(v, made.model_id, run_id) for v in model.metrics]
+            client.log_model_artifacts(logged.model_id, str(artifacts))
+        client.finalize_logged_model(logged.model_id, model.status)
+        client.log_outputs(run_id, [LoggedModelOutput(logged.model_id, model.step)])
+        values = [metric(v, logged.model_id, run_id) for v in model.metrics]
         client.log_batch(run_id, values)
     for run in reversed(record.runs):
         client.set_terminated(ids[run.id], run.status, run.end)
@@ -382,9 +388,9 @@ def write(record: Record, folder: Path, experiment: str) -> str:
 
 def metric(found: Value, model: str | None = None, run_id: str | None = None) -> Metric:
     """Return a value as MLflow takes it."""
-    data = found.dataset or (None, None)
+    name, digest = found.dataset or (None, None)
     where = (found.key, found.value, found.timestamp, found.step)
-    return Metric(*where, model, *data, run_id)
+    return Metric(*where, model, name, digest, run_id)
 
 
 def dataset(data: Data) -> DatasetInput:

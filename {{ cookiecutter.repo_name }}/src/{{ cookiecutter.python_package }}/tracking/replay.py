@@ -31,6 +31,7 @@ from .runs import (
     facts,
     find,
     parse_packages,
+    printable,
     project_store,
     table,
 )
@@ -70,7 +71,7 @@ def replay(metadata: Any, run_id: str, dry_run, env_manager, trust, env) -> None
     project = Path(metadata.project_path)
     with project_store(project, env) as experiment:
         old = find(run_id, experiment)
-        given = recorded_options(old, trust)
+        given = recorded_options(old, trust, fresh=env_manager == "uv")
         signal.signal(signal.SIGTERM, exit_on_sigterm)  # so that nothing is left behind
         with (
             tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as name,
@@ -86,7 +87,7 @@ def replay(metadata: Any, run_id: str, dry_run, env_manager, trust, env) -> None
             if wrong:
                 raise ClickException(wrong)
             if dry_run:
-                click.echo(f"To be repeated: {old.data.tags['kedro.command']}")
+                click.echo(f"To be repeated: {printable(origin.command(given))}")
                 return
             python = sys.executable
             if env_manager == "uv":
@@ -99,8 +100,13 @@ def replay(metadata: Any, run_id: str, dry_run, env_manager, trust, env) -> None
     raise SystemExit(not equal)
 
 
-def recorded_options(run: Any, trust: bool) -> dict[str, Any]:
+def recorded_options(run: Any, trust: bool, fresh: bool) -> dict[str, Any]:
     """Return the options of ``kedro run`` that repeat a run.
+
+    Args:
+        run: The recorded run.
+        trust: Whether a received run may bring what is code.
+        fresh: Whether its packages are installed.
 
     Raises:
         ClickException: They are not recorded, or not to be trusted.
@@ -113,7 +119,11 @@ def recorded_options(run: Any, trust: bool) -> dict[str, Any]:
             f"Run {run_id} is of an older version of this project, which did not note "
             f"how to repeat it: start pipeline {tags.get('kedro.pipeline')} by hand."
         )
-    given = json.loads(text)["run"]
+    try:
+        given = dict(json.loads(text)["run"])
+        env = str(given["env"])
+    except (ValueError, TypeError, KeyError) as error:
+        raise ClickException(f"{origin.COMMAND} of run {run_id} is damaged.") from error
     for name, value in given.items():
         known = name in TEXTS | {"env"} and isinstance(value, str)
         known |= name == "params" and isinstance(value, dict)
@@ -126,7 +136,8 @@ def recorded_options(run: Any, trust: bool) -> dict[str, Any]:
         brought = [name for name in ("params",) if name in given]
         brought += ["changes to the code"] if tags.get("git.dirty") == "true" else []
         brought += ["a runner"] if given.get("runner") not in RUNNERS else []
-        brought += ["a path"] if not re.fullmatch(r"[\w-]+", given["env"]) else []
+        brought += ["a path"] if not re.fullmatch(r"[\w-]+", env) else []
+        brought += ["packages"] if fresh else []
         if brought:
             raise ClickException(
                 f"Run {run_id} was received and brings {' and '.join(brought)}: look "
@@ -179,7 +190,9 @@ def recorded_code(run: Any, project: Path, folder: Path) -> Iterator[Path]:
 
 def ignored(folder: str, names: list[str]) -> set[str]:
     """Return what is not copied: data, stores, environments, hidden files."""
-    kept = re.compile(r"(?!\.|data$|mlruns$|mlartifacts$|__pycache__$).*(?<!\.db)")
+    if not Path(folder, "pyproject.toml").exists():
+        return {"__pycache__"}
+    kept = re.compile(r"(?!\.|data$|mlruns$|mlartifacts$).*(?<!\.db)(?<!\.db\.lock)")
     left = {name for name in names if not kept.fullmatch(name)}
     return left | {name for name in names if Path(folder, name, "pyvenv.cfg").exists()}
 
@@ -349,9 +362,9 @@ def run_again(run: Any, given: dict[str, Any], copy: Path, python: str) -> Any:
                 raise
     finally:
         file.unlink(missing_ok=True)
-    client, ours = MlflowClient(), f"tags.`replay.id` = '{token}'"
-    found = client.search_runs([run.info.experiment_id], ours, ViewType.ALL)
-    found = [new for new in found if "mlflow.parentRunId" not in new.data.tags]
+    client, where = MlflowClient(), [run.info.experiment_id]
+    pages = client.search_runs(where, f"tags.`replay.id` = '{token}'", ViewType.ALL)
+    found = [new for new in pages if "mlflow.parentRunId" not in new.data.tags]
     if not found:
         raise ClickException("The pipeline did not start: what it said is above.")
     if found[0].info.status == "RUNNING":  # its process was killed

@@ -6,7 +6,7 @@ import logging
 import os
 import re
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
@@ -18,8 +18,21 @@ from click import ClickException
 from . import origin, store
 
 ORIGIN, INCOMPLETE = "origin.run_id", "origin.incomplete"  # tags of received runs
-TROUBLE = 2  # exit status; 1 says that runs differ, as with diff
 env_option = click.option("--env", "-e", help="The environment of conf/ to look in.")
+
+
+class Trouble(ClickException):
+    """What stops a command, in a line; 1 says that runs differ, as with ``diff``."""
+
+    exit_code = 2
+
+    def __init__(self, message: str) -> None:
+        super().__init__(printable(message))
+
+
+def printable(text: str) -> str:
+    """Return a text, which may come from anybody, without what steers a terminal."""
+    return re.sub(r"[\x00-\x1f\x7f-\x9f]", "?", text)
 
 
 @contextmanager
@@ -29,7 +42,7 @@ def project_store(
     *,
     new: bool = False,
     config: dict[str, Any] | None = None,
-):
+) -> Iterator[str]:
     """Lead MLflow to where ``kedro run`` records; what goes wrong is one line.
 
     Args:
@@ -47,7 +60,8 @@ def project_store(
     # Kedro has warnings logged, to where answers go; none is about the user's doing.
     logging.getLogger("py.warnings").setLevel(logging.ERROR)
     try:
-        with KedroSession.create(project, env=env) as session:
+        session: Any = KedroSession.create(project, env=env)
+        with session:
             written = store.read_config(session.load_context().config_loader)
         file = store.sqlite_file(os.environ["MLFLOW_TRACKING_URI"])
         if file and not file.exists() and not new:
@@ -56,12 +70,9 @@ def project_store(
             experiment = store.experiment_id(config or written, project)
         yield experiment
     except ClickException as error:
-        error.exit_code = TROUBLE
-        raise
+        raise Trouble(error.message) from error
     except (MlflowException, OSError) as error:
-        trouble = ClickException(store.first_line(error))
-        trouble.exit_code = TROUBLE
-        raise trouble from error
+        raise Trouble(store.first_line(error)) from error
 
 
 def find(given: str, experiment: str) -> Any:
@@ -74,7 +85,7 @@ def find(given: str, experiment: str) -> Any:
     from mlflow.exceptions import MlflowException
 
     client, uri = MlflowClient(), store.mask(os.environ["MLFLOW_TRACKING_URI"])
-    found = []
+    found: Sequence[Any] = []
     if re.fullmatch(r"[0-9a-f]{32}", given):
         try:
             found = [client.get_run(given)]
@@ -157,9 +168,10 @@ def differences(
                 yield section, name, *pair
 
 
-def table(rows: list[tuple[str, ...]]) -> str:
+def table(rows: Sequence[tuple[str, ...]]) -> str:
     """Lay out rows in columns; long values are cut."""
-    cut = [[cell if len(cell) <= 40 else f"{cell[:39]}…" for cell in r] for r in rows]
+    shown = [[printable(cell) for cell in row] for row in rows]
+    cut = [[cell if len(cell) <= 40 else f"{cell[:39]}…" for cell in r] for r in shown]
     widths = [max(map(len, column)) for column in zip(*cut, strict=True)]
     lines = ("  ".join(map(str.ljust, row, widths)) for row in cut)
     return "\n".join(line.rstrip() for line in lines)
@@ -180,9 +192,11 @@ def runs(context: click.Context, last: int, env: str | None) -> None:
 
     with project_store(context.obj.project_path, env) as experiment:
         made_by_kedro = "tags.`kedro.run_id` LIKE '%'"
-        newest = {"max_results": last, "order_by": ["attributes.start_time DESC"]}
-        found = MlflowClient().search_runs([experiment], made_by_kedro, **newest)
-    found = [run for run in found if INCOMPLETE not in run.data.tags]
+        newest = ["attributes.start_time DESC"]
+        pages = MlflowClient().search_runs(
+            [experiment], made_by_kedro, max_results=last, order_by=newest
+        )
+    found = [run for run in pages if INCOMPLETE not in run.data.tags]
     judged = (run.data.tags.get("registry.metric") for run in found)
     metric = next(filter(None, judged), "metric")
     rows = [("run", "started", "pipeline", "status", metric, "commit", "")]

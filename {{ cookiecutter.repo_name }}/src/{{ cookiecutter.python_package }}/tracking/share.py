@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import os
+import re
 import tempfile
 from pathlib import Path
 from typing import Any
 
 import click
-from click import ClickException, UsageError
+from click import UsageError
 
 from . import registry, store
-from .runs import env_option, find, project_store
+from .runs import Trouble, env_option, find, project_store
 
 
 @click.command()
@@ -70,7 +71,7 @@ def receive(metadata: Any, file: str, register: bool, trust: bool, env) -> None:
     with tempfile.TemporaryDirectory() as name:
         found = archive.unpack(Path(file), Path(name), trust=trust)
         if register and not found.versions:
-            raise ClickException(f"The run in {file} has registered no model.")
+            raise Trouble(f"The run in {file} has registered no model.")
         with project_store(metadata.project_path, env, new=True) as experiment:
             run_id = deliver(found, Path(name), experiment)
             if register:
@@ -96,7 +97,8 @@ def register_models(found: Any, run_id: str) -> None:
     from mlflow import MlflowClient
 
     client = MlflowClient()
-    outputs = client.get_run(run_id).outputs.model_outputs
+    run: Any = client.get_run(run_id)
+    outputs = run.outputs.model_outputs
     models = [client.get_logged_model(output.model_id) for output in outputs]
     here = {model.name: model for model in models}
     names = {model.id: model.name for model in found.models}
@@ -104,6 +106,8 @@ def register_models(found: Any, run_id: str) -> None:
         model, known = here[names[version.model]], registry.latest(version.name)
         number = registry.find(model, version.name, known)
         if not number:
-            tags = version.tags | {"origin.version": str(version.number)}
+            tags = {"origin.version": str(version.number)}
+            for key, text in version.tags.items():  # our registry has decided nothing
+                tags[re.sub("^registry", "origin", key)] = text
             number = registry.register(model, version.name, tags, new=not known)
         click.echo(f"Its {model.name} is models:/{version.name}/{number}.")
