@@ -1,7 +1,8 @@
 """Refuse, before a file is written, what cannot become a working project.
 
 A project name is text for people: letters of any language, as in Kedro. The folder
-and the package are ASCII, which pip, conda and URLs all take; capitals are fine.
+and the package, which are derived from it, are ASCII, which pip, conda and URLs all
+take; capitals are fine.
 """
 
 from __future__ import annotations
@@ -22,23 +23,25 @@ LONGEST = 64  # two names in a path, within the 260 characters of Windows
 CONTEXT = r"""{{ cookiecutter | tojson }}"""
 
 PROJECT, REPO, PACKAGE = "project_name", "repo_name", "python_package"
-# Of each name: its pattern, the same in words, a name that works.
+LETTERS = "it must start with a letter, end with a letter or digit, and hold only"
+# Of each answer: its pattern, the same in words, an answer that works.
 SHAPES = {
     PROJECT: (
         r"[^\W\d_]([\w -]*[^\W_])?",
-        "letters, digits, spaces, hyphens and underscores",
+        f"{LETTERS} letters, digits, spaces, hyphens and underscores",
         "Iris Flowers",
     ),
     REPO: (
         r"(?!.*\.\.)[A-Za-z]([A-Za-z0-9._-]*[A-Za-z0-9])?",
-        "ASCII letters, digits, hyphens, underscores and single dots",
+        f"{LETTERS} ASCII letters, digits, hyphens, underscores and single dots",
         "iris-flowers",
     ),
     PACKAGE: (
         r"[A-Za-z]([A-Za-z0-9_]*[A-Za-z0-9])?",
-        "ASCII letters, digits and underscores",
+        f"{LETTERS} ASCII letters, digits and underscores",
         "iris_flowers",
     ),
+    "python_version": (r"3\.\d+(\.\d+)?", "it is no version of Python", "3.12"),
 }
 
 YAML_WORDS = set("true false yes no on off y n null none".split())
@@ -98,26 +101,29 @@ RULES = (
 
 
 def name_problem(kind: str, name: object) -> str | None:
-    """Say in one line why a name cannot work, and one that does."""
-    pattern, allowed, example = SHAPES[kind]
+    """Return the refusal of an answer that cannot work."""
+    pattern, shape, _ = SHAPES[kind]
     why = None
     if not isinstance(name, str):
         why = "it is not text (quote it)"
     elif len(name) > LONGEST:
         why = f"it is longer than {LONGEST} characters"
     elif not re.fullmatch(pattern, name):
-        why = (
-            "it must start with a letter, end with a letter or digit, "
-            f"and hold only {allowed}"
-        )
+        why = shape
     else:
         for kinds, breaks, reason in RULES:
             if kind in kinds and (breaks(name) or breaks(name.lower())):
                 why = reason
                 break
+    return why and refusal(kind, name, why)
+
+
+def refusal(kind: str, name: object, why: str) -> str:
+    """Say in one line why an answer cannot work, and one that does."""
+    example = SHAPES[kind][2]
     if name == example:  # another package of that name is installed
         example = f"my_{example}"
-    return why and f"Cannot use {name!r:.70} as {kind}: {why}. For example: {example}"
+    return f"Cannot use {name!r:.70} as {kind}: {why}. For example: {example}"
 
 
 def environment_problem() -> str | None:
@@ -140,8 +146,11 @@ def main() -> str | None:
     # The hook is a temporary file, and its neighbours are not installed packages.
     here = Path(__file__).resolve().parent
     sys.path[:] = [entry for entry in sys.path if Path(entry).resolve() != here]
-    names = json.loads(CONTEXT)
-    problems = (name_problem(kind, names[kind]) for kind in SHAPES)
+    answers = json.loads(CONTEXT)
+    problems = [name_problem(kind, answers[kind]) for kind in SHAPES]
+    if not problems[0] and answers[REPO] == answers[PACKAGE] == "":
+        why = "it gives no ASCII names for folder and package"
+        problems[0] = refusal(PROJECT, answers[PROJECT], why)
     return environment_problem() or next(filter(None, problems), None)
 
 

@@ -36,15 +36,32 @@ def project(generated, tmp_path) -> Path:
     return shutil.copytree(generated, tmp_path / REPO)
 
 
+def groups(project: Path, *names: str) -> list[str]:
+    """Return pip's words for a project's requirements and dependency groups."""
+    file = project / "pyproject.toml"
+    named = [word for name in names for word in ("--group", f"{file}:{name}")]
+    return ["-r", str(project / "requirements.txt"), *named]
+
+
 @pytest.fixture(scope="session")
 def bin_(shared, generated) -> Path:
-    """Return the ``bin`` of an environment of requirements.txt, pytest and ruff."""
+    """Return the ``bin`` of an environment of requirements.txt and the group dev."""
     with FileLock(shared / "environment.lock"):
         folder = shared / "environment"
         if folder.exists():
             return folder / "bin"
-        requirements = ("-r", str(generated / "requirements.txt"))
-        return build_environment(folder, *requirements, "pytest", "ruff", "ipython")
+        words = (*groups(generated, "dev"), "psycopg2-binary")
+        return build_environment(folder, *words)
+
+
+@pytest.fixture(scope="session")
+def workbench(shared, generated) -> Path:
+    """Return the ``bin`` of an environment of all that pyproject.toml names."""
+    with FileLock(shared / "workbench.lock"):
+        folder = shared / "workbench"
+        if folder.exists():
+            return folder / "bin"
+        return build_environment(folder, *groups(generated, "dev", "notebook", "viz"))
 
 
 @pytest.fixture

@@ -18,37 +18,46 @@ def steps(title: str) -> list[tuple[str, str]]:
     """Return the ``diff`` and ``console`` blocks below a heading of the page."""
     text = PAGE.read_text("utf-8")
     found = re.search(
-        rf"^(#+) {re.escape(title)}\n(.*?)(?=^#{{1,4}} |\Z)", text, re.M | re.S
+        rf"^(#+) {re.escape(title)}\n(.*?)(?=^#{{2,4}} |\Z)", text, re.M | re.S
     )
     assert found, f"{PAGE.name} has no heading '{title}'"
-    blocks = re.findall(r"^```(diff|console)\n(.*?)^```$", found[2], re.M | re.S)
-    assert blocks, f"'{title}' shows nothing to do"
-    return blocks
+    return re.findall(r"^```(diff|console)\n(.*?)^```$", found[2], re.M | re.S)
 
 
-def follow(project: Path, bin_: Path, title: str, **changes: str) -> set[str]:
-    """Apply the diffs and type the commands of a recipe; return the changed files.
+def apply(project: Path, title: str, *options: str) -> set[str]:
+    """Apply the diffs of a recipe with options of ``git apply``.
 
-    Args:
-        project: The project to change.
-        bin_: The environment that is active.
-        title: The recipe's heading.
-        changes: Environment variables.
+    Returns:
+        The files that they change, but for those that do not count.
     """
-    changed = set()
-    for kind, text in steps(title):
-        if kind == "diff":
-            patch = project.parent / "recipe.diff"
-            patch.write_text(text)
-            done = run("git", "apply", patch, cwd=project, ok=False)
-            if done.returncode:
-                pytest.fail(f"the diff of '{title}' does not apply: {done.stderr}")
-            changed |= set(re.findall(r"^[-+]{3} [ab]/(\S+)", text, re.M))
-        else:
-            for line in re.findall(r"^\$ (.*(?:\n(?![$]).*)*)", text, re.M):
-                env = {"PATH": path_of(bin_), "COLUMNS": "300", **changes}
-                run("bash", "-ec", line, cwd=project, **env)
+    diffs = [text for kind, text in steps(title) if kind == "diff"]
+    for text in diffs:
+        patch = project.parent / "recipe.diff"
+        patch.write_text(text)
+        done = run("git", "apply", *options, patch, cwd=project, ok=False)
+        if done.returncode:
+            pytest.fail(f"the diff of '{title}' does not apply: {done.stderr}")
+    changed = re.findall(r"^[-+]{3} [ab]/(\S+)", "".join(diffs), re.M)
     return {name for name in changed if not UNCOUNTED.match(name)}
+
+
+def type_in(project: Path, bin_: Path, title: str) -> None:
+    """Type the commands of a recipe where an environment is active."""
+    for kind, text in steps(title):
+        if kind == "console":
+            for line in re.findall(r"^\$ (.*(?:\n(?![$]).*)*)", text, re.M):
+                # uv makes environments without pip: another's must not be taken.
+                line = re.sub("^pip install", f"uv pip install -p {bin_}/python", line)
+                env = {"PATH": path_of(bin_), "COLUMNS": "300"}
+                run("bash", "-ec", line, cwd=project, **env)
+
+
+def follow(project: Path, bin_: Path, title: str) -> set[str]:
+    """Apply the diffs of a recipe, then type its commands; return the changed files."""
+    assert steps(title), f"'{title}' shows nothing to do"
+    changed = apply(project, title)
+    type_in(project, bin_, title)
+    return changed
 
 
 def ask(

@@ -10,7 +10,9 @@ import socket
 import sqlite3
 import subprocess
 import sys
+import tempfile
 import threading
+import time
 import types
 from pathlib import Path
 
@@ -36,7 +38,8 @@ INSTALLED = {
     "pandas": "3.1",
     "scikit-learn": "1.9.1",
 }
-SOURCED = {"MLFLOW_TRACKING_URI": "sqlite:///mlflow.db", "MLFLOW_EXPERIMENT_NAME": "x"}
+PYTHON = Path(getattr(sys, "_base_executable", sys.executable)).resolve()
+INSTALL = "pip install -r requirements.txt"
 
 # Not imported: bytecode beside the file would end up in every generated project.
 check = types.ModuleType("check")
@@ -56,7 +59,8 @@ class Machine:
         (self.project / "requirements.txt").write_text(REQUIREMENTS)
         for package, version in INSTALLED.items():
             self.install(package, version)
-        self.tool("mlflow")
+        (self.site / "pip").mkdir()
+        (self.bin / "python3").symlink_to(PYTHON)
         self.env = {"PATH": str(self.bin), "PYTHONPATH": str(self.site)}
         self.output = self.said = ""
 
@@ -89,18 +93,28 @@ class Machine:
 
     def check(self, *arguments, expect: int = 0, **env) -> None:
         """Runs the check, without site-packages: only our own are installed."""
+        self.run(
+            self.bin / "python3", "-S", "check.py", *arguments, expect=expect, **env
+        )
+
+    def check_with_mlflow(self, expect: int = 0, **env) -> None:
+        """Runs the check with the interpreter of these tests, which has MLflow."""
+        env = {"MLFLOW_DISABLE_TELEMETRY": "true", **env}
+        self.run(sys.executable, "check.py", expect=expect, **{"PYTHONPATH": "", **env})
+
+    def run(self, *words, expect: int, **env) -> None:
         done = subprocess.run(
-            [sys.executable, "-S", "check.py", *arguments],
+            words,
             cwd=self.project,
             env={**self.env, **env},
             capture_output=True,
             text=True,
             encoding="utf-8",
-            timeout=10,
+            timeout=60,
         )
         self.output, self.said = done.stdout, done.stderr
         assert done.returncode == expect, done
-        assert self.said.startswith("config.sh: ") == ("--exports" in arguments), done
+        assert self.said.startswith("config.sh: ") == ("--exports" in words), done
         assert self.said.count("\n") == len(self.said[:1])
 
     def exports(self, **env) -> dict[str, str]:
@@ -115,8 +129,9 @@ class Machine:
         return next(row for row in rows if f" {tool} " in row[: len(tool) + 6])
 
     @property
-    def command(self) -> str:
-        return self.output.splitlines()[-1]
+    def steps(self) -> list[str]:
+        """The commands that it says are next."""
+        return [row.strip() for row in self.output.split("Next:\n")[1].splitlines()]
 
 
 @pytest.fixture
@@ -126,16 +141,19 @@ def machine(tmp_path):
 
 @pytest.fixture
 def server():
-    """An HTTP server: 200 for /health, 401 for /private/health, 404 for the rest."""
+    """An HTTP server that answers MLflow's question, and refuses it below a path."""
 
     class Handler(http.server.BaseHTTPRequestHandler):
         asked = []
 
-        def do_GET(self):
+        def do_POST(self):
             self.asked.append(self.path)
-            answers = {"/health": 200, "/private/health": 401}
-            self.send_response(answers.get(self.path, 404))
+            place = self.path.removesuffix("/api/2.0/mlflow/experiments/search")
+            given = self.headers["Authorization"] == "Basic bWU6czNjcmV0"
+            known = {"": 200, "/401": 401, "/403": 403, "/basic": 200 if given else 401}
+            self.send_response(known.get(place, 404))
             self.end_headers()
+            self.wfile.write(b"{}" if known.get(place) == 200 else b"No.")
 
         def log_message(self, *_):
             pass
@@ -162,7 +180,7 @@ def closed_port() -> int:
 versions = st.lists(st.integers(0, 12), min_size=1, max_size=4).map(
     lambda numbers: ".".join(map(str, numbers))
 )
-clauses = st.tuples(st.sampled_from(sorted(check.COMPARE)), versions).map("".join)
+clauses = st.tuples(st.sampled_from([">=", "<"]), versions).map("".join)
 
 
 @given(versions, st.lists(clauses, max_size=3).map(",".join))
@@ -170,42 +188,83 @@ def test_versions_compare_as_pip_compares_them(version, ranges):
     assert check.within(version, ranges) == SpecifierSet(ranges).contains(version)
 
 
-@pytest.mark.parametrize("ranges", ["", "~=1.6", "==1.6.*", "===1.6", ">=1.7, <2"])
+@pytest.mark.parametrize(
+    "ranges", ["", "~=1.6", "==1.6.*", "===1.6", "<=1.6", "!=1.7", ">1.7", ">=1.7, <2"]
+)
 def test_ranges_that_are_not_ours_to_judge(ranges):
     assert check.within("1.7.0rc1", ranges)
 
 
 @pytest.mark.parametrize(
-    ("package", "version", "line", "status"),
+    ("package", "version", "line"),
     [
-        ("kedro", "1.7.0", "ok Kedro 1.7.0", 0),
-        ("kedro", "1.10.2", "ok Kedro 1.10.2", 0),
-        ("kedro", "1.6.9", "FAIL Kedro 1.6.9 is too old for >=1.7,<2", 1),
-        ("kedro", "2.0", "note Kedro 2.0 is not >=1.7,<2", 0),
-        ("kedro", "", "note Kedro not installed", 0),
-        ("mlflow", "3.17.2", "ok MLflow 3.17.2", 0),
-        ("mlflow", "2.22", "note MLflow 2.22 is not >=3.17,<4", 0),
-        ("scikit-learn", "1.9.1", "ok scikit-learn 1.9.1", 0),
-        ("scikit-learn", "", "note scikit-learn not installed", 0),
-        ("pandas", "1.5", "note packages without pandas", 0),
+        ("kedro", "1.7.0", "ok kedro 1.7.0"),
+        ("kedro", "1.10.2", "ok kedro 1.10.2"),
+        ("kedro", "1.6.9", "note kedro 1.6.9 is not >=1.7,<2"),
+        ("kedro", "2.0", "note kedro 2.0 is not >=1.7,<2"),
+        ("kedro", "", "note kedro not installed"),
+        ("mlflow", "3.17.2", "ok mlflow 3.17.2"),
+        ("mlflow", "2.22", "note mlflow 2.22 is not >=3.17,<4"),
+        ("scikit-learn", "", "note scikit-learn not installed"),
+        ("pandas", "1.5", "note pandas 1.5 is not >=2.2,<4"),
     ],
 )
-def test_packages(machine, package, version, line, status):
+def test_packages(machine, package, version, line):
     machine.install(package, version)
-    machine.check(expect=status, **SOURCED)
-    tool = line.split()[1]
-    if line.startswith("ok"):
-        assert machine.line(tool) == line
-        assert machine.command == "mlflow run . --env-manager local"
-    else:
-        assert machine.line(tool) == f"{line} pip install -r requirements.txt"
-        assert machine.command.startswith("pip install -r requirements.txt && mlflow")
-
-
-def test_mlflow_of_an_environment_that_is_not_active(machine):
-    (machine.bin / "mlflow").unlink()
     machine.check()
-    assert "MLflow 3.17.2, not on PATH activate " in machine.line("MLflow")
+    ok = line.startswith("ok")
+    assert machine.line(package) == (line if ok else f"{line} {INSTALL}")
+    steps = ["kedro run", "source config.sh && mlflow run . --env-manager local"]
+    assert machine.steps == (steps if ok else [INSTALL, *steps])
+
+
+def test_packages_that_are_as_wanted_take_no_room(machine):
+    machine.check()
+    assert "pandas" not in machine.output and "scikit-learn" not in machine.output
+
+
+@pytest.mark.parametrize("tool", ["uv", "conda"])
+def test_mlflow_run_waits_for_no_installation_that_it_does_not_need(machine, tool):
+    """In conda's base that would fill the base."""
+    machine.install("pandas", "")
+    env = {}
+    if tool == "conda":
+        home = machine.conda(machine.bin / "miniforge")
+        env = {"CONDA_EXE": f"{home}/bin/conda"}
+    else:
+        machine.tool("uv")
+    machine.check(**env)
+    assert INSTALL not in machine.steps[-1] and INSTALL in machine.steps
+
+
+def test_an_environment_that_is_not_active(machine, tmp_path):
+    """The commands that are said work as they stand."""
+    machine.install("pandas", "")
+    away = tmp_path / "an environment" / "bin"
+    away.mkdir(parents=True)
+    (machine.bin / "python3").rename(away / "python3")
+    (away / "pip").write_text('#!/bin/sh\necho "installed: $*"')
+    (away / "pip").chmod(0o755)
+    machine.run(away / "python3", "-S", "check.py", expect=0)
+    path, install, *_ = machine.steps
+    assert path == f"""export PATH='{away}':"$PATH\""""
+    done = subprocess.run(
+        ["/bin/sh", "-c", f"{path}\n{install}"],
+        env=machine.env,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout == "installed: install -r requirements.txt\n"
+
+
+def test_an_environment_without_pip(machine):
+    """As `uv venv` makes them."""
+    machine.install("pandas", "")
+    (machine.site / "pip").rmdir()
+    machine.tool("uv")
+    machine.check()
+    assert machine.steps[0] == f"uv {INSTALL}"
 
 
 def test_an_old_python_gets_a_message_and_not_a_syntax_error(monkeypatch, capsys):
@@ -307,6 +366,8 @@ class TestExports:
     )
     def test_mlflow_ui_reads_databases_only(self, machine, uri, database):
         ui = {"MLFLOW_BACKEND_STORE_URI": uri} if database else {}
+        if uri.startswith("https"):  # MLflow prints it with all that is in it
+            ui["MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT"] = "true"
         assert machine.exports(MLFLOW_TRACKING_URI=uri) == ui
         assert "MLFLOW_TRACKING_URI was set before" in machine.said
         assert "secret" not in machine.said
@@ -319,14 +380,6 @@ class TestExports:
         machine.settings("experiment_name: x")
         assert "MLFLOW_EXPERIMENT_NAME" not in machine.exports(**{name: "7"})
         assert machine.said.startswith("config.sh: 7 in ")
-
-    @pytest.mark.parametrize(
-        ("folder", "warned"), [("a%20b", True), ("a?", True), ("100% a", False)]
-    )
-    def test_paths_that_sqlite_addresses_cannot_hold(self, machine, folder, warned):
-        machine.project = machine.project.rename(machine.project.parent / folder)
-        machine.exports()
-        assert ("rename the folder" in machine.said) == warned
 
     def test_an_empty_value_overrides_base(self, machine):
         machine.settings("tracking_uri: http://base\nexperiment_name: base")
@@ -380,18 +433,14 @@ class TestConda:
         assert machine.line("conda") == "- conda not found"
 
     @pytest.mark.parametrize(
-        ("name", "value", "state"),
-        [
-            ("MLFLOW_CONDA_HOME", "{}", "{}, by MLFLOW_CONDA_HOME"),
-            ("CONDA_EXE", "{}/bin/conda", "{}/bin/conda, by CONDA_EXE"),
-            ("PATH", "{}/bin/", "{}/bin/conda, by PATH"),
-        ],
+        ("name", "value"),
+        [("MLFLOW_CONDA_HOME", "{}"), ("CONDA_EXE", "{}/bin/conda")],
     )
-    def test_what_mlflow_finds(self, machine, name, value, state):
+    def test_what_mlflow_is_told(self, machine, name, value):
         home = machine.conda(machine.bin / "miniforge")
-        machine.check(**{name: value.format(home)}, **SOURCED)
-        assert machine.line("conda") == f"ok conda {state.format(home)}"
-        assert machine.command.endswith("mlflow run .")
+        machine.check(**{name: value.format(home)})
+        assert machine.line("conda") == f"ok conda {home}"
+        assert machine.steps[-1].endswith("mlflow run .")
 
     def test_home_without_conda(self, machine):
         machine.tool("uv")
@@ -400,10 +449,9 @@ class TestConda:
             "note conda none in MLFLOW_CONDA_HOME=/nowhere unset MLFLOW_CONDA_HOME"
         )
         assert machine.line("conda").startswith(expected)
-        assert machine.command == "source config.sh && mlflow run . --env-manager uv"
+        assert machine.steps[-1].endswith("mlflow run . --env-manager uv")
         assert "MLFLOW_CONDA_HOME" not in machine.exports(MLFLOW_CONDA_HOME="/nowhere")
-        expected = "MLFLOW_CONDA_HOME=/nowhere is no conda: unset it\n"
-        assert machine.said.endswith(f"--env-manager uv; {expected}")
+        assert machine.said.endswith("; no conda, so: mlflow run . --env-manager uv\n")
 
     def test_path_under_a_virtual_environment(self, machine):
         """Bash takes the `activate` of the virtual environment, not executable."""
@@ -418,12 +466,10 @@ class TestConda:
                 text=True,
             )
             assert shown.stdout == "of the virtual environment\n"
-        machine.check(PATH=path, **SOURCED)
-        expected = (
-            f"note conda {home}/bin/conda, but not its `activate` source config.sh"
-        )
+        machine.check(PATH=path)
+        expected = f"note conda {home}, which MLflow is not told of source config.sh"
         assert machine.line("conda") == expected
-        assert machine.command == "source config.sh && mlflow run ."
+        assert machine.steps[-1] == "source config.sh && mlflow run ."
 
     @pytest.mark.parametrize("kind", ["link", "wrapper", "behind a stale CONDA_EXE"])
     def test_what_config_sh_finds(self, machine, kind):
@@ -435,17 +481,17 @@ class TestConda:
             machine.tool("conda", f'[ "$*" = "info --base" ] && echo "{home}"')
         else:
             env["PATH"] = f"{machine.bin}:{home}/bin"
-        machine.check(**env, **SOURCED)
+        machine.check(**env)
         assert machine.line("conda").startswith("note conda ")
-        assert machine.command == "source config.sh && mlflow run ."
+        assert machine.steps[-1] == "source config.sh && mlflow run ."
         assert machine.exports(**env)["MLFLOW_CONDA_HOME"] == str(home)
         assert machine.said.endswith(f"; conda in {home}\n")
 
     @pytest.mark.parametrize("script", ["exit 1", "echo", "echo /nowhere"])
     def test_a_conda_that_does_not_tell(self, machine, script):
         machine.tool("conda", script)
-        machine.check(**SOURCED)
-        assert machine.command == "mlflow run . --env-manager local"
+        machine.check()
+        assert machine.steps[-1].endswith("mlflow run . --env-manager local")
         assert "MLFLOW_CONDA_HOME" not in machine.exports()
 
     def test_the_current_directory_is_no_conda(self, machine):
@@ -455,19 +501,14 @@ class TestConda:
     def test_without_its_activation_script(self, machine):
         machine.tool("conda/bin/conda")
         machine.check(PATH=f"{machine.bin}:{machine.bin}/conda/bin")
-        assert machine.line("conda").endswith("has no etc/profile.d/conda.sh")
-        assert machine.command.endswith("--env-manager local")
+        assert machine.line("conda") == "- conda not found"
+        assert machine.steps[-1].endswith("--env-manager local")
 
     @pytest.mark.parametrize("mamba", ["mamba", "micromamba"])
     def test_mamba_alone(self, machine, mamba):
         machine.tool(mamba)
         machine.check()
-        expected = (
-            f"- conda not found: MLflow cannot do with {machine.bin}/{mamba} alone"
-        )
-        assert machine.line("conda") == expected
-        machine.exports()
-        assert machine.said.endswith("; mamba alone does not do for MLflow\n")
+        assert machine.line("conda") == "- conda not found"
 
 
 @pytest.mark.parametrize(
@@ -482,28 +523,14 @@ class TestConda:
 def test_the_command_takes_the_best_tool_there_is(machine, tools, manager):
     for tool in tools:
         machine.tool(tool)
-    machine.check(**SOURCED)
+    machine.check()
     for tool in ("uv", "pyenv"):
-        found = f"ok {tool} {machine.bin}/{tool}, by PATH"
+        found = f"ok {tool} {machine.bin}/{tool}"
         assert machine.line(tool) == (found if tool in tools else f"- {tool} not found")
     run = f"mlflow run . --env-manager {manager}"
-    assert machine.command == run
+    assert machine.steps[-1] == f"source config.sh && {run}"
     machine.exports()
     assert machine.said.endswith(f"; no conda, so: {run}\n")
-
-
-def test_sourcing_is_advised_for_what_it_can_export(machine):
-    uri = {"MLFLOW_TRACKING_URI": "sqlite:///mlflow.db"}
-    run = "mlflow run . --env-manager local"
-    machine.settings("experiment_name: x")
-    for env, command in [
-        ({}, f"source config.sh && {run}"),
-        (uri, f"source config.sh && {run}"),
-        ({**uri, "MLFLOW_EXPERIMENT_NAME": "y"}, run),
-        ({**uri, "MLFLOW_EXPERIMENT_ID": "7"}, run),
-    ]:
-        machine.check(**env)
-        assert machine.command == command
 
 
 def test_git(machine):
@@ -547,19 +574,20 @@ class TestTracking:
 
     def test_no_folder(self, machine):
         folder = machine.project / "no folder"
-        machine.check(MLFLOW_TRACKING_URI=f"sqlite:///{folder}/mlflow.db")
+        machine.check(expect=1, MLFLOW_TRACKING_URI=f"sqlite:///{folder}/mlflow.db")
         line = machine.line("tracking")
         assert line.startswith(f"FAIL tracking cannot write in {folder} mkdir -p '")
 
     @pytest.mark.skipif(os.geteuid() == 0, reason="root can write everywhere")
     def test_read_only_folder(self, machine, tmp_path):
         (tmp_path / "locked").mkdir(mode=0o500)
-        machine.check(MLFLOW_TRACKING_URI=f"sqlite:///{tmp_path}/locked/mlflow.db")
+        uri = f"sqlite:///{tmp_path}/locked/mlflow.db"
+        machine.check(expect=1, MLFLOW_TRACKING_URI=uri)
         assert "FAIL tracking cannot write" in machine.line("tracking")
 
     def test_not_a_database(self, machine):
         (machine.project / "mlflow.db").write_bytes(b"not a database " * 99)
-        machine.check()
+        machine.check(expect=1)
         assert machine.line("tracking").startswith("FAIL tracking ")
         assert "is not a database mv '" in machine.line("tracking")
 
@@ -568,27 +596,50 @@ class TestTracking:
         machine.check()
         assert machine.line("tracking").startswith("ok tracking ")
 
-    HEAD = "CREATE TABLE alembic_version AS SELECT '{}' AS version_num;"
-    RUNS = "CREATE TABLE runs (id); INSERT INTO runs VALUES (1);"
+    HEAD = "CREATE TABLE runs (id); CREATE TABLE experiment_tags (key, value);"
+    HEAD += "CREATE TABLE alembic_version AS SELECT '{}' AS version_num;"
+    RUN = "INSERT INTO runs VALUES (1);"
+    LEFT = "CREATE TABLE _alembic_tmp_trace_info (id);"
+    UPGRADE = "mlflow db upgrade sqlite:///'"
 
     @pytest.mark.parametrize(
-        ("script", "level", "remedy"),
+        ("script", "remedy"),
         [
-            (HEAD.format("b2"), "ok", ""),
-            (HEAD.format("b2") + RUNS, "ok", ""),
-            (HEAD.format("a1") + RUNS, "FAIL", "mlflow db upgrade sqlite:///'"),
-            (HEAD.format("a1"), "FAIL", "mv '"),
-            ("CREATE TABLE runs (id);", "FAIL", "mv '"),
+            (HEAD.format("b2"), ""),
+            (HEAD.format("b2") + RUN, ""),
+            (HEAD.format("a1") + RUN, UPGRADE),
+            (HEAD.format("c3") + RUN, "pip install --upgrade mlflow"),
+            (HEAD.format("a1"), "mv '"),
+            (HEAD.format("a1") + LEFT, "mv '"),
+            ("CREATE TABLE runs (id);", "mv '"),
         ],
-        ids=["current", "used", "old", "half made", "begun"],
+        ids=["current", "used", "old", "new", "half made", "full disk", "begun"],
     )
-    def test_schema(self, machine, script, level, remedy):
+    def test_schema(self, machine, script, remedy):
         self.migrations(machine, "a1", "b2")
         before = self.fill(machine, script).read_bytes()
-        machine.check()
+        machine.check(expect=int(bool(remedy)))
+        level = "FAIL" if remedy else "ok"
         assert machine.line("tracking").startswith(f"{level} tracking ")
         assert remedy in machine.line("tracking")
         assert (machine.project / "mlflow.db").read_bytes() == before
+
+    @pytest.mark.parametrize("revision", ["a1", "b2"])
+    def test_an_upgrade_that_broke_off(self, machine, revision):
+        """The table that is in the way goes, the runs stay."""
+        self.migrations(machine, "a1", "b2")
+        store = self.fill(machine, self.HEAD.format(revision) + self.RUN + self.LEFT)
+        machine.check(expect=1)
+        remedy = machine.output.split("MLflow version  ")[1].splitlines()[0]
+        drop, _, upgrade = remedy.partition(" && ")
+        assert upgrade.startswith(self.UPGRADE) == (revision == "a1")
+        python, *words = shlex.split(drop)
+        assert python == "python"
+        subprocess.run([machine.bin / "python3", *words], check=True)
+        with contextlib.closing(sqlite3.connect(store)) as db:
+            assert db.execute("SELECT count(*) FROM runs").fetchone() == (1,)
+        machine.check(expect=int(revision == "a1"))
+        assert "_alembic_tmp" not in machine.output
 
     def test_schema_before_mlflow_is_installed(self, machine):
         self.fill(machine, self.HEAD.format("a1"))
@@ -602,107 +653,172 @@ class TestTracking:
             machine.check()
         assert "database is locked close what has it open" in machine.line("tracking")
 
-    def test_server(self, machine, server):
-        machine.check(MLFLOW_TRACKING_URI=f"http://127.0.0.1:{server.server_port}/")
-        assert machine.line("tracking").startswith("ok tracking http://127.0.0.1:")
-        assert server.RequestHandlerClass.asked == ["/health"]
-        assert "mlflow ui" not in machine.output
-
-    def test_server_offline(self, machine, server):
-        address = f"http://127.0.0.1:{server.server_port}"
-        machine.check("--offline", MLFLOW_TRACKING_URI=address)
-        assert machine.line("tracking") == f"ok tracking {address}"
-        assert server.RequestHandlerClass.asked == []
-
-    def test_server_of_something_else(self, machine, server):
-        address = f"http://127.0.0.1:{server.server_port}/other"
-        machine.check(MLFLOW_TRACKING_URI=address)
-        expected = (
-            f"note tracking {address} answers with 404: is it MLflow? open {address}"
-        )
-        assert machine.line("tracking") == expected
-
-    def test_server_that_asks_for_credentials(self, machine, server):
-        address = f"http://127.0.0.1:{server.server_port}/private"
-        machine.check(MLFLOW_TRACKING_URI=address)
-        expected = f"note tracking {address} asks for credentials export "
-        assert machine.line("tracking").startswith(expected)
-        assert "MLFLOW_TRACKING_USERNAME=..." in machine.line("tracking")
-
-    @pytest.mark.parametrize("login", ["", "me:se/c@r:et@", "secret@"])
-    def test_database_server(self, machine, taken, login):
-        uri = f"postgresql+psycopg2://{login}127.0.0.1:{taken}/db"
-        shown = f"{uri.partition('//')[0]}//{'***@' * bool(login)}127.0.0.1:{taken}/db"
-        machine.check(MLFLOW_TRACKING_URI=uri)
-        assert machine.line("tracking") == f"ok tracking {shown} answers"
-
-    @pytest.mark.parametrize("scheme", ["postgresql", "mysql+pymysql", "mssql+pyodbc"])
-    def test_dead_database_server(self, machine, scheme):
-        uri = f"{scheme}://me:secret@127.0.0.1:{closed_port()}/db"
-        machine.check(MLFLOW_TRACKING_URI=uri)
-        line = machine.line("tracking")
-        assert line.startswith(f"FAIL tracking {scheme}://***@127.0.0.1:")
-        assert line.endswith(
-            "/db does not answer start it, or choose another MLFLOW_TRACKING_URI"
-        )
-        machine.check("--offline", MLFLOW_TRACKING_URI=uri)
-        assert machine.line("tracking").startswith(f"ok tracking {scheme}://***@")
+    @pytest.mark.parametrize("moved", [False, True])
+    def test_a_project_that_was_moved(self, machine, moved):
+        old = "/old place" if moved else machine.project
+        tag = f"INSERT INTO experiment_tags VALUES ('project.folder', '{old}');"
+        store = self.fill(machine, self.HEAD.format("a1") + self.RUN + tag)
+        machine.check()
+        note = f"note tracking {store} was made in {old} kedro run (sets it right)"
+        assert machine.line("tracking") == (note if moved else f"ok tracking {store}")
 
     @pytest.mark.parametrize(
         "uri",
-        ["postgresql:///db", "postgresql://me:secret@/db?host=/run/postgresql"]
-        + ["mysql://127.0.0.1:{}/db?unix_socket=/run/mysqld.sock"],
+        ["databricks", "${oc.env:TRACKING}", "http://127.0.0.1:9"]
+        + ["postgresql://me:s3cret@127.0.0.1:9/db"],
     )
-    def test_database_by_a_socket_file(self, machine, uri):
-        machine.check(MLFLOW_TRACKING_URI=uri.format(closed_port()))
-        assert machine.line("tracking").startswith("ok tracking ")
-
-    @pytest.mark.parametrize("uri", ["postgresql://db:x/db", "mysql://[db/x"])
-    def test_addresses_that_are_none(self, machine, uri):
-        machine.check(MLFLOW_TRACKING_URI=uri)
-        assert machine.line("tracking").startswith(f"FAIL tracking {uri} does not")
-
-    def test_dead_server(self, machine, server):
-        server.shutdown()
-        server.server_close()
-        machine.check(MLFLOW_TRACKING_URI=f"http://127.0.0.1:{server.server_port}")
-        assert " does not answer start it, or " in machine.line("tracking")
-
-    def test_silent_server(self, machine, taken):
-        machine.check(MLFLOW_TRACKING_URI=f"http://127.0.0.1:{taken}")
-        assert machine.line("tracking").startswith("FAIL tracking ")
-
-    @pytest.mark.parametrize("uri", ["databricks", "${oc.env:TRACKING}"])
-    def test_an_address_that_only_mlflow_or_kedro_knows(self, machine, uri):
+    def test_what_was_not_asked_is_not_called_ok(self, machine, uri):
+        """Only MLflow or Kedro knows the place, or MLflow is not installed."""
         machine.settings(f"tracking_uri: {uri}")
         machine.check()
-        assert machine.line("tracking") == f"ok tracking {uri}"
+        shown = uri.replace("me:s3cret", "***")
+        assert machine.line("tracking") == f"- tracking {shown}, not asked"
 
-    @pytest.mark.parametrize("login", ["me:secret@", "secret@"])
-    def test_passwords_are_not_shown(self, machine, server, login):
-        for path in ("", "/private", "/other"):
-            uri = f"http://{login}127.0.0.1:{server.server_port}{path}"
-            machine.check(MLFLOW_TRACKING_URI=uri)
-            assert "http://***@127.0.0.1:" in machine.line("tracking")
-            assert "secret" not in machine.output
+    def test_offline(self, machine, server):
+        address = f"http://127.0.0.1:{server.server_port}"
+        self.migrations(machine, "a1")  # as if MLflow was installed
+        machine.check("--offline", MLFLOW_TRACKING_URI=address)
+        assert machine.line("tracking") == f"- tracking {address}, not asked"
+        assert server.RequestHandlerClass.asked == []
+
+
+@pytest.mark.slow  # each imports MLflow
+class TestWhatMLflowSays:
+    def test_server(self, machine, server):
+        address = f"http://127.0.0.1:{server.server_port}"
+        machine.check_with_mlflow(MLFLOW_TRACKING_URI=address)
+        assert machine.line("tracking") == f"ok tracking {address} answers"
+
+    def test_server_of_something_else(self, machine, server):
+        address = f"http://127.0.0.1:{server.server_port}/other"
+        machine.check_with_mlflow(expect=1, MLFLOW_TRACKING_URI=address)
+        line = machine.line("tracking")
+        assert line.startswith(f"FAIL tracking {address}: ") and "code 404" in line
+        assert line.endswith("or choose another MLFLOW_TRACKING_URI")
+
+    @pytest.mark.parametrize("code", [401, 403])
+    def test_server_that_asks_for_credentials(self, machine, server, code):
+        address = f"http://me:s3cr/et@127.0.0.1:{server.server_port}/{code}"
+        address = address.replace("s3cr/et", "s3cr%2Fet")
+        machine.check_with_mlflow(expect=1, MLFLOW_TRACKING_URI=address)
+        shown = f"http://***@127.0.0.1:{server.server_port}/{code}"
+        assert machine.line("tracking").startswith(f"FAIL tracking {shown}: ")
+        assert f"error code {code}" in machine.line("tracking")
+        assert " export MLFLOW_TRACKING_USERNAME=... " in machine.line("tracking")
+        assert "MLFLOW_TRACKING_PASSWORD=... " in machine.line("tracking")
+        assert "s3cr" not in machine.output
+
+    def test_server_that_gets_the_credentials(self, machine, server):
+        login = {"MLFLOW_TRACKING_USERNAME": "me", "MLFLOW_TRACKING_PASSWORD": "s3cret"}
+        address = f"http://127.0.0.1:{server.server_port}/basic"
+        machine.check_with_mlflow(MLFLOW_TRACKING_URI=address, **login)
+        assert machine.line("tracking") == f"ok tracking {address} answers"
+
+    @pytest.mark.parametrize("scheme", ["http", "https"])
+    def test_dead_server(self, machine, scheme):
+        uri = f"{scheme}://me:s3cret@127.0.0.1:{closed_port()}"
+        machine.check_with_mlflow(expect=1, MLFLOW_TRACKING_URI=uri)
+        line = machine.line("tracking")
+        assert ": does not answer start or repair it, or choose another " in line
+        assert (
+            line.startswith(f"FAIL tracking {scheme}://***@") and "s3cret" not in line
+        )
+
+    def test_silent_server(self, machine, taken):
+        uri = f"http://127.0.0.1:{taken}"
+        machine.check_with_mlflow(expect=1, MLFLOW_TRACKING_URI=uri)
+        assert machine.line("tracking").startswith("FAIL tracking ")
+
+    def test_a_password_with_a_slash(self, machine, taken):
+        uri = f"http://me:s3c/ret@127.0.0.1:{taken}"
+        machine.check_with_mlflow(expect=1, MLFLOW_TRACKING_URI=uri)
+        assert machine.line("tracking").startswith("FAIL tracking http://***@127.0.0.1")
+        assert "s3c" not in machine.output and "ret@" not in machine.output
+
+    def test_a_database_without_its_driver(self, machine):
+        uri = "mssql+pyodbc://me:s3cret@db/mlflow?password=s3cret"
+        machine.check_with_mlflow(expect=1, MLFLOW_TRACKING_URI=uri)
+        shown = "mssql+pyodbc://***@db/mlflow?password=***"
+        expected = f"FAIL tracking {shown}: No module named 'pyodbc' start or repair"
+        assert machine.line("tracking").startswith(expected)
+
+    @pytest.mark.parametrize("uri", ["postgresql://db:x/db", "mysql+x://[db/x"])
+    def test_addresses_that_are_none(self, machine, uri):
+        machine.check_with_mlflow(expect=1, MLFLOW_TRACKING_URI=uri)
+        assert machine.line("tracking").startswith(f"FAIL tracking {uri}: ")
 
     def test_a_store_that_mlflow_made(self, machine):
         mlflow = pytest.importorskip("mlflow")
         store = machine.project / "mlflow.db"
         mlflow.MlflowClient(f"sqlite:///{store}").search_experiments()
-        assert check.sqlite_line(store) == ("ok", "tracking", str(store), "")
+        assert check.sqlite_row(store) == ("ok", "tracking", str(store), "")
         with contextlib.closing(sqlite3.connect(store)) as db:
-            revision = db.execute("SELECT version_num FROM alembic_version").fetchone()
-        assert (check.newest_schema(),) == revision
+            (newest,) = db.execute("SELECT version_num FROM alembic_version").fetchone()
+        assert check.upgrade(newest, "x") == ""
+        assert check.upgrade("x", "x") == "pip install --upgrade mlflow"
+        assert check.upgrade("451aebb31d03", "x") == "mlflow db upgrade sqlite:///x"
 
 
-def test_a_taken_port_has_an_alternative(machine, taken):
-    machine.check(MLFLOW_PORT=str(taken))
-    line = machine.line("mlflow")
-    assert line.startswith(f"note mlflow ui port {taken} is taken mlflow ui --port ")
-    free = line.rpartition(" ")[2]
-    machine.check(MLFLOW_PORT=free)
-    assert machine.line("mlflow") == f"ok mlflow ui port {free} is free"
+def postgres(program: str) -> str:
+    """The path of a program of PostgreSQL, which Debian puts beside no other."""
+    places = [os.environ["PATH"], *map(str, Path("/usr/lib/postgresql").glob("*/bin"))]
+    return shutil.which(program, path=os.pathsep.join(places)) or pytest.skip(
+        "PostgreSQL is not installed"
+    )
+
+
+@pytest.fixture
+def database():
+    """Addresses of a real PostgreSQL, by what is wrong with them."""
+    initdb, server = postgres("initdb"), postgres("postgres")
+    own = Path(tempfile.mkdtemp())  # another user cannot reach pytest's own folder
+    (own / "password").write_text("s3cret")
+    user = []
+    if os.geteuid() == 0:  # PostgreSQL refuses root
+        user = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"]
+        shutil.chown(own, 65534, 65534)
+        shutil.chown(own / "password", 65534, 65534)
+    data, port = own / "data", closed_port()
+    make = ["-D", data, "-U", "me", "-A", "scram-sha-256", f"--pwfile={own}/password"]
+    subprocess.run([*user, initdb, *make, "--no-sync"], check=True, capture_output=True)
+    running = subprocess.Popen(
+        [*user, server, "-D", data, "-p", str(port), "-k", "", "-h", "127.0.0.1"],
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        for _ in range(200):
+            with socket.socket() as probe:
+                if probe.connect_ex(("127.0.0.1", port)) == 0:
+                    break
+            time.sleep(0.05)
+        start, here = "postgresql+psycopg2://me:", f"127.0.0.1:{port}"
+        yield {
+            "": f"{start}s3cret@{here}/postgres",
+            'database "nowhere" does not exist': f"{start}s3cret@{here}/nowhere",
+            "password authentication failed": f"{start}s3c/ret@{here}/postgres",
+            "Connection refused": f"{start}s3cret@127.0.0.1:{closed_port()}/postgres",
+        }
+    finally:
+        running.terminate()
+        running.wait(20)
+        shutil.rmtree(own)
+
+
+@pytest.mark.slow
+def test_postgresql(machine, database, taken, tmp_path):
+    driver = ["pip", "install", "--quiet", f"--target={tmp_path}/driver"]
+    subprocess.run([sys.executable, "-m", *driver, "psycopg2-binary"], check=True)
+    path = {"PYTHONPATH": f"{tmp_path}/driver"}
+    for wrong, uri in database.items():
+        machine.check_with_mlflow(int(bool(wrong)), MLFLOW_TRACKING_URI=uri, **path)
+        line = machine.line("tracking")
+        assert line.startswith("FAIL" if wrong else "ok") and wrong in line
+        assert line.endswith("MLFLOW_TRACKING_URI" if wrong else " answers")
+        assert "s3c" not in machine.output and "ret@" not in machine.output
+    started, uri = time.monotonic(), f"postgresql+psycopg2://127.0.0.1:{taken}/db"
+    machine.check_with_mlflow(1, MLFLOW_TRACKING_URI=uri, **path)
+    assert "timeout expired" in machine.line("tracking")
+    assert time.monotonic() - started < 30
 
 
 def test_the_file_has_nothing_that_jinja_would_render():
@@ -714,7 +830,7 @@ def test_the_file_has_nothing_that_jinja_would_render():
 class TestAfterGeneration:
     def hook(self, machine, **env) -> subprocess.CompletedProcess:
         return subprocess.run(
-            [sys.executable, "-S", HOOK],
+            [machine.bin / "python3", "-S", HOOK],
             cwd=machine.project,
             env={**machine.env, **env},
             capture_output=True,
@@ -724,15 +840,15 @@ class TestAfterGeneration:
 
     def test_next_commands(self, machine):
         machine.tool("uv")
+        machine.install("pandas", "")
         done = self.hook(machine)
         table, commands = done.stdout.split("Next:\n")
-        assert "ok   Kedro" in table
+        assert "ok   kedro" in table
         assert commands.splitlines() == [
             f"  cd '{machine.project}'",
-            "  pip install -r requirements.txt",
+            f"  {INSTALL}",
             "  kedro run",
             "  source config.sh && mlflow run . --env-manager uv",
-            "  python check.py",
         ]
         assert (done.returncode, done.stderr) == (0, "")
 
@@ -747,14 +863,8 @@ class TestAfterGeneration:
         assert address in self.hook(machine, MLFLOW_TRACKING_URI=address).stdout
         assert server.RequestHandlerClass.asked == []
 
-    def test_a_kedro_that_is_too_old(self, machine):
-        machine.install("kedro", "1.6.9")
-        done = self.hook(machine)
-        assert (done.returncode, done.stdout) == (1, "")
-        assert done.stderr.startswith("FAIL Kedro")
-
     def test_a_check_that_breaks_costs_nobody_the_project(self, machine):
         (machine.project / "requirements.txt").unlink()
         done = self.hook(machine)
         assert done.returncode == 0
-        assert "  kedro run" in done.stdout
+        assert done.stdout.startswith(f"Next:\n  cd '{machine.project}'\n")

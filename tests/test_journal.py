@@ -17,7 +17,10 @@ def store(generated, monkeypatch):
     for name in [name for name in os.environ if name.startswith("MLFLOW_")]:
         monkeypatch.delenv(name)
     monkeypatch.syspath_prepend(generated / "src")
+    before = dict(os.environ)
     yield importlib.import_module(f"{PACKAGE}.tracking.store")
+    os.environ.clear()
+    os.environ.update(before)
     for name in [name for name in sys.modules if name.startswith(PACKAGE)]:
         del sys.modules[name]
 
@@ -102,3 +105,14 @@ def test_what_is_owed_to_another_store_waits_for_it(life, kedro, bin_):
     moved = life.rename(life.parent / "moved")
     kedro("run", part, cwd=moved)
     assert recorded(moved)[0].status == "KILLED"
+
+
+def test_credentials_are_taken_out_of_the_address(store, monkeypatch, tmp_path):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "https://me:p%2Fss@host:5000/path")
+    store.configure({}, tmp_path)
+    assert os.environ["MLFLOW_TRACKING_URI"] == "https://host:5000/path"
+    assert os.environ["MLFLOW_TRACKING_USERNAME"] == "me"
+    assert os.environ["MLFLOW_TRACKING_PASSWORD"] == "p/ss"
+    assert store.chosen("MLFLOW_TRACKING_URI") == "https://host:5000/path"
+    store.configure({"tracking_uri": "sqlite:///other.db"}, tmp_path)
+    assert os.environ["MLFLOW_TRACKING_URI"] == "https://host:5000/path"

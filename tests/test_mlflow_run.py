@@ -6,11 +6,13 @@ forgets cannot come from the environment that launches.
 
 import os
 import platform
+import re
 import shutil
 import socket
 import subprocess
 import sys
 import time
+import uuid
 from pathlib import Path
 
 import pytest
@@ -94,6 +96,12 @@ def conda_home() -> str | None:
     return subprocess.run(base, capture_output=True, text=True).stdout.strip() or None
 
 
+def remove_environments(conda: str, folder: Path) -> None:
+    """Have conda remove and forget its environments in a folder."""
+    for made in folder.iterdir():
+        run(conda, "env", "remove", "--yes", f"--prefix={made}", cwd=folder, ok=False)
+
+
 def pyenv_has(version: str) -> bool:
     """Whether pyenv can give this interpreter without compiling it."""
     if not shutil.which("pyenv"):
@@ -104,8 +112,9 @@ def pyenv_has(version: str) -> bool:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("manager", ["uv", "virtualenv", "conda"])
-def test_it_runs_in_an_environment_of_its_own(launcher, project, manager):
+def test_it_runs_in_an_environment_of_its_own(launcher, project, manager, request):
     own = launcher.home / "environments"
+    own.mkdir()
     env, after = {"MLFLOW_ENV_ROOT": str(own), "PIP_NO_COMPILE": "1"}, ""
     if manager == "uv":
         launcher.add("uv", PYTHON)
@@ -117,6 +126,11 @@ def test_it_runs_in_an_environment_of_its_own(launcher, project, manager):
         if not (home := conda_home()):
             pytest.skip("conda is not installed")
         env = {"MLFLOW_CONDA_HOME": home, "CONDA_ENVS_DIRS": str(own)}
+        # conda's list of environments is the user's: MLflow names them by the text of
+        # this file, so that no other is used, and what was made is taken off it.
+        with (project / "conda.yaml").open("a") as file:
+            file.write(f"# {uuid.uuid4()}\n")
+        request.addfinalizer(lambda: remove_environments(f"{home}/bin/conda", own))
     said, status = launcher.run(
         *(".", "--env-manager", manager, "-P", "C=0.5"),
         cwd=project,
@@ -154,7 +168,11 @@ def test_what_conda_yaml_forgets_is_missing(launcher, bin_, project):
 
 @pytest.fixture(scope="session")
 def served(generated, tmp_path_factory):
-    """Serve a project of two commits by Git's own protocol; return URL and commits."""
+    """Serve a project of two commits by Git's own protocol.
+
+    Returns:
+        The URL, the commits ``HEAD`` and ``v1``, and the bare repository's folder.
+    """
     daemon = run("git", "--exec-path", cwd=generated).stdout.strip() + "/git-daemon"
     if not Path(daemon).exists():
         pytest.skip("git daemon is not installed")
@@ -168,8 +186,8 @@ def served(generated, tmp_path_factory):
     git("add", ".")
     git("commit", "--quiet", "--message=First")
     git("tag", "v1")
-    with (project / "conf/base/parameters.yml").open("a") as parameters:
-        parameters.write("\nround: 2\n")
+    parameters = project / "conf/base/parameters.yml"
+    parameters.write_text(parameters.read_text().replace("margin: 0.0", "margin: 0.5"))
     git("commit", "--quiet", "--all", "--message=Second")
     git("clone", "--quiet", "--bare", ".", str(home / "served" / REPO))
     port = free_port()
@@ -183,7 +201,7 @@ def served(generated, tmp_path_factory):
                     break
             time.sleep(0.1)
         commits = {name: git("rev-parse", name) for name in ("HEAD", "v1")}
-        yield f"git://127.0.0.1:{port}/{REPO}", commits
+        yield f"git://127.0.0.1:{port}/{REPO}", commits, home / "served" / REPO
     finally:
         server.terminate()
         server.wait(10)
@@ -192,7 +210,7 @@ def served(generated, tmp_path_factory):
 @pytest.mark.slow
 @pytest.mark.parametrize("asked", ["HEAD", "commit", "v1"])
 def test_git_url_runs_from_an_empty_directory(launcher, bin_, served, asked):
-    url, commits = served
+    url, commits, _ = served
     commit = commits["HEAD" if asked == "HEAD" else "v1"]
     version = {"HEAD": (), "commit": ("-v", commit), "v1": ("-v", "v1")}[asked]
     empty = launcher.home / "empty"
@@ -210,16 +228,22 @@ def test_git_url_runs_from_an_empty_directory(launcher, bin_, served, asked):
     assert one.tags["mlflow.source.git.commit"] == commit
     assert one.tags["git.dirty"] == "false"
     assert one.tags["mlflow.source.name"] == url
-    assert one.params.get("round") == ("2" if asked == "HEAD" else None)
+    margin = one.params["promote_options.margin"]
+    assert margin == ("0.5" if asked == "HEAD" else "0.0")
     assert "figures/confusion_matrix.png" in one.artifacts
     # A new experiment of a database keeps its artifacts where it was first used.
     assert {path.name for path in empty.iterdir()} <= {"mlruns"}
 
 
 LOCAL = ("--env-manager", "local")
+CONDA = """#!/bin/sh
+[ "$1 $2" = "env list" ] && echo '{"envs": []}'
+exit 0
+"""
 # What a user does, the tools at hand, and the words of the answer that the page has.
 WRONG = {
     "no conda": (["."], "", "Could not find Conda executable at conda"),
+    "only condabin": (["."], "conda", "activate: No such file or directory"),
     "no uv": ([".", "--env-manager", "uv"], "", "No such file or directory: 'uv'"),
     "no pyenv": (
         [".", "--env-manager", "virtualenv"],
@@ -241,12 +265,17 @@ WRONG = {
     "text for a number": (
         [".", *LOCAL, "-P", "C=abc"],
         "kedro",
-        "Input should be a valid number",
+        "InvalidParameterError",
     ),
     "number out of range": (
         [".", *LOCAL, "-P", "C=-1"],
         "kedro",
-        "Input should be greater than 0",
+        "InvalidParameterError",
+    ),
+    "unknown option": (
+        [".", *LOCAL, "-P", "params=model_options.penalti=l1"],
+        "kedro",
+        "unexpected keyword argument",
     ),
     "parameter without value": ([".", "-P", "C"], "", "Use -P name=value"),
     "no such entry point": (
@@ -255,6 +284,11 @@ WRONG = {
         "Could not find train among entry points",
     ),
     "not a project": (["conf"], "", "Could not find main among entry points []"),
+    "bare repository": (
+        ["BARE"],
+        "git",
+        "Could not find main among entry points []",
+    ),
     "no such folder": (["nowhere"], "git", "does not appear to be a git repository"),
     "version of a folder": (
         [".", "-v", "v1"],
@@ -279,9 +313,9 @@ WRONG = {
 @pytest.mark.parametrize("way", WRONG)
 def test_what_goes_wrong_is_on_the_page(launcher, bin_, project, request, way):
     words, tools, message = WRONG[way]
-    if "URL" in words:
-        url, commits = request.getfixturevalue("served")
-        real = {"URL": url, "SHORT": commits["v1"][:8]}
+    if {"URL", "BARE"} & {*words}:
+        url, commits, bare = request.getfixturevalue("served")
+        real = {"URL": url, "SHORT": commits["v1"][:8], "BARE": str(bare)}
         words = [real.get(word, word) for word in words]
     if way == "no such Python":
         other = shutil.copytree(project, project / "other")
@@ -301,6 +335,9 @@ def test_what_goes_wrong_is_on_the_page(launcher, bin_, project, request, way):
             before = str(bin_)
         elif tool.startswith("MLFLOW_"):
             env[tool] = "0"
+        elif tool == "conda":  # what MLflow asks it, without an `activate` beside it
+            (launcher.tools / tool).write_text(CONDA)
+            (launcher.tools / tool).chmod(0o755)
         else:
             launcher.add(tool)
     said, status = launcher.run(*words, cwd=project, before=before, **env)
@@ -308,6 +345,46 @@ def test_what_goes_wrong_is_on_the_page(launcher, bin_, project, request, way):
     assert message in said
     rows = [line for line in PAGE.read_text("utf-8").splitlines() if line[:2] == "| "]
     assert any(f"`{message}" in row or f"{message}`" in row for row in rows)
+
+
+@pytest.mark.slow
+def test_why_a_version_of_a_folder_is_warned_of(launcher, project):
+    """MLflow works in the folder itself; the page has the way back, and a better."""
+
+    def git(*words: str) -> str:
+        return run("git", *AUTHOR, *words, cwd=project).stdout.strip()
+
+    for words in (("init", "-q", "-b", "main"), ("add", "."), ("commit", "-qm", "One")):
+        git(*words)
+    git("tag", "v1")
+    git("commit", "--quiet", "--allow-empty", "--message=Two")
+    launcher.add("git")
+    launcher.run(".", "-v", "v1", "-e", "nothing", cwd=project)
+    assert git("branch", "--show-current") == ""
+    assert git("rev-parse", "HEAD") == git("rev-parse", "v1")
+    assert git("remote") == "origin"
+    git("switch", "-")
+    assert git("branch", "--show-current") == "main"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("parameter", "last"),
+    [
+        ("C=-1", r"InvalidParameterError: The 'C' parameter .* Got -1 instead\."),
+        ("params=model_options.D=1", r"TypeError: .* keyword argument 'D'"),
+        ("params=model_option.C=1", r"Error: .*model_option\b.*model_options.*"),
+    ],
+)
+def test_the_last_lines_say_which_parameter_is_wrong(
+    launcher, bin_, project, parameter, last
+):
+    """After Kedro's traceback, and before MLflow's own line about its run."""
+    words = (".", *LOCAL, "-P", parameter)
+    said, status = launcher.run(*words, cwd=project, before=str(bin_))
+    assert status == 1
+    end = r" [\d/]+ [\d:]+ ERROR mlflow\.cli: === Run \(ID '\w+'\) failed === "
+    assert re.search(rf"{last}{end}$", f"{said} "), said[-1000:]
 
 
 @pytest.mark.slow

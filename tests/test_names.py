@@ -38,6 +38,7 @@ GOOD = {
     "repo_name": "iris-flowers",
     "python_package": "iris_flowers",
 }
+EXAMPLES = GOOD | {"python_version": "3.12"}
 
 # Answers that make a project. What is not answered is derived, as in cookiecutter.json.
 ACCEPTED: list[dict[str, str]] = [
@@ -57,12 +58,13 @@ ACCEPTED: list[dict[str, str]] = [
     {"project_name": "Iris Flowers", "python_package": "IrisFlowers"},
     {"project_name": "Iris Flowers", "repo_name": "Iris_Flowers.v2"},
     {"project_name": "Iris Flowers", "repo_name": "mlflow"},
-    {
-        "project_name": "Blütenlese Straße",
-        "repo_name": "bluetenlese",
-        "python_package": "bluetenlese",
-    },
+    {"project_name": "Żółte Kwiaty"},
+    {"project_name": "Blütenlese Straße"},
+    {"project_name": "Цветы ириса"},
+    {"project_name": "中文"},
     {"project_name": "花の分類", "repo_name": "hana", "python_package": "hana"},
+    {"project_name": "𐌰", "repo_name": "gothic", "python_package": "gothic"},
+    {"project_name": "Iris Flowers", "python_version": "3.12"},
 ]
 
 SHAPE = "must start with a letter"
@@ -186,7 +188,11 @@ REFUSED: list[tuple[dict[str, object], str]] = [
     ],
     *[(GOOD | {kind: value}, "not text") for kind in GOOD for value in (True, None)],
     ({"project_name": "   "}, f"as project_name: it {SHAPE}"),
-    ({"project_name": "Blüten"}, "as repo_name: it must"),
+    ({"project_name": "𐌰𐌱"}, "as project_name: it gives no ASCII names"),
+    *[
+        (GOOD | {"python_version": version}, "as python_version: it is no version")
+        for version in ("", "3", "2.7.18", "python3.12", "3.12\n", "latest")
+    ],
     ({"project_name": "Yes"}, YAML),
     ({"project_name": "Aux"}, WINDOWS),
     ({"project_name": "Class"}, "as python_package: it is a Python keyword"),
@@ -212,14 +218,14 @@ def render_hook(**answers: object) -> str:
     return (
         StrictEnvironment()
         .from_string(HOOK.read_text(encoding="utf-8"))
-        .render(cookiecutter=GOOD | answers)
+        .render(cookiecutter=EXAMPLES | answers)
     )
 
 
 def helpful(line: str) -> bool:
     """Whether a refusal names the answer at fault, says why and gives an example."""
     found = re.fullmatch(r"Cannot use .* as (\w+): .+\. For example: (.+)", line)
-    return found is not None and found[2] == GOOD[found[1]] and line.isprintable()
+    return found is not None and found[2] == EXAMPLES[found[1]] and line.isprintable()
 
 
 def tree(folder: Path) -> dict[str, bytes | None]:
@@ -383,16 +389,28 @@ def test_good_name_leaves_an_existing_folder_alone(template: Path, here: Path) -
     assert tree(here) == before
 
 
-def test_kedro_new_makes_a_project(template: Path, here: Path) -> None:
-    done = kedro_new(template, "--name", "Iris Flowers", "--telemetry", "no")
+@pytest.mark.parametrize(
+    "name, made",
+    [
+        ("Iris Flowers", "iris-flowers/iris_flowers.txt"),
+        ("Żółte Kwiaty", "zolte-kwiaty/zolte_kwiaty.txt"),
+        ("中文", "zhong-wen/zhong_wen.txt"),
+    ],
+    ids=ascii,
+)
+def test_kedro_new_makes_a_project(
+    template: Path, here: Path, name: str, made: str
+) -> None:
+    done = kedro_new(template, "--name", name, "--telemetry", "no")
     assert done.returncode == 0, done.stderr
-    assert (here / "iris-flowers" / "iris_flowers.txt").read_text() == "Iris Flowers"
+    assert (here / made).read_text(encoding="utf-8") == name
 
 
 @pytest.mark.parametrize(
     "answers, words",
     [
         ({"project_name": "MLflow"}, LIBRARY),
+        ({"project_name": "𐌰𐌱"}, "it gives no ASCII names"),
         (GOOD | {"repo_name": "../iris"}, f"as repo_name: it {SHAPE}"),
         (GOOD | {"repo_name": "kept", "python_package": "mlflow"}, LIBRARY),
     ],
@@ -449,6 +467,7 @@ def test_any_name_reaches_the_hook_as_it_is(
     project: str, repo: str, package: str
 ) -> None:
     names = {"project_name": project, "repo_name": repo, "python_package": package}
+    names = EXAMPLES | names
     before = ast.parse(HOOK.read_text("utf-8")).body
     after = ast.parse(render_hook(**names)).body
     (context,) = (

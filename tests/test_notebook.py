@@ -44,3 +44,12 @@ def test_it_finds_the_best_runs_and_draws_the_champions_errors(project, kedro, b
     assert found["errors"] == round((1 - best) * found["flowers"])
     assert found["points"] == found["flowers"]
     assert found["crosses"] == found["errors"]
+
+
+@pytest.mark.slow
+def test_jupyter_runs_it_where_the_project_brings_jupyter(project, kedro, workbench):
+    kedro("run")
+    path = {"PATH": path_of(workbench)}
+    run(workbench / "jupyter", "execute", "--inplace", NOTEBOOK, cwd=project, **path)
+    cells = json.loads((project / NOTEBOOK).read_text("utf-8"))["cells"]
+    assert any("image/png" in output["data"] for output in cells[-1]["outputs"])

@@ -1,6 +1,8 @@
 """`pip install` of this repository gives `kedro new --starter=mlflow-iris`."""
 
 import os
+import platform
+import shutil
 import subprocess
 import tarfile
 import zipfile
@@ -9,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from filelock import FileLock
-from runs import NAME, ROOT, build_environment, generate, run
+from runs import AUTHOR, NAME, ROOT, build_environment, generate, run
 
 pytestmark = pytest.mark.slow
 
@@ -111,3 +113,55 @@ def test_alias_refuses_a_name_in_one_line(installed, tmp_path):
     (line,) = done.stderr.splitlines()
     assert line.startswith("Cannot use 'mlflow' as python_package")
     assert list(tmp_path.iterdir()) == []
+
+
+def other_python() -> Path:
+    """Return an interpreter of another version than this one."""
+    root = Path(os.environ.get("PYENV_ROOT") or Path.home() / ".pyenv")
+    found = [
+        *root.glob("versions/3.1?.*/bin/python"),
+        *Path("/usr/bin").glob("python3"),
+    ]
+    for python in found:
+        version = run(python, "-c", "import sys; print(sys.version)", cwd="/").stdout
+        if not version.startswith(platform.python_version()):
+            return python
+    return pytest.skip("there is no Python of another version")
+
+
+def commit(folder: Path) -> None:
+    """Put everything in a folder into Git."""
+    for words in (("init", "--quiet"), ("add", "."), ("commit", "--quiet", "-mA")):
+        run("git", *AUTHOR, *words, cwd=folder)
+
+
+def test_cruft_on_another_python(tmp_path):
+    """It finds no change where there is none, and prints nothing of ours."""
+    template, projects = tmp_path / "template", tmp_path / "projects"
+    for name in tracked():
+        (template / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(ROOT / name, template / name)
+    for folder in (projects, tmp_path / "temporary"):
+        folder.mkdir()
+    configuration = tmp_path / "cookiecutter.yml"
+    configuration.write_text(f"replay_dir: {tmp_path / 'replay'}", "utf-8")
+    env = {
+        "COOKIECUTTER_CONFIG": str(configuration),
+        "TMPDIR": str(tmp_path / "temporary"),
+    }
+    here = build_environment(tmp_path / "here", "cruft")
+    there = build_environment(tmp_path / "there", "cruft", python=str(other_python()))
+    commit(template)
+    created = run(here / "cruft", "create", template, "-y", cwd=projects, **env)
+    (project,) = projects.iterdir()
+    assert f"Next:\n  cd {project}\n" in created.stdout
+    commit(project)
+    assert run(there / "cruft", "diff", cwd=project, **env).stdout == ""
+    checked = run(there / "cruft", "check", cwd=project, **env).stdout
+    with (template / TEMPLATE / "README.md").open("a", encoding="utf-8") as readme:
+        readme.write("One line more.\n")
+    commit(template)
+    updated = run(there / "cruft", "update", "-y", cwd=project, **env).stdout
+    changed = run("git", "diff", "HEAD", "--name-only", cwd=project).stdout.split()
+    assert changed == [".cruft.json", "README.md"]
+    assert "Next:" not in checked + updated

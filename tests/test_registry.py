@@ -77,8 +77,8 @@ def test_the_first_version_is_champion_and_names_its_run_data_and_session(first)
     assert version.tags["data.iris.digest"] == data.digest
     for tag in ("kedro.session_id", "kedro.run_id"):
         assert version.tags[tag] == made_by.data.tags[tag]
+    assert made_by.data.tags["registry.version"] == f"models:/{PACKAGE}/1"
     for tags in (version.tags, made_by.data.tags):
-        assert tags["registry.version"] == f"models:/{PACKAGE}/1"
         assert tags["registry.decision"] == "champion"
         assert tags["registry.metric"] == "accuracy"
         assert float(tags["registry.score"]) == made_by.data.metrics["accuracy"]

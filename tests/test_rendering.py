@@ -21,6 +21,7 @@ else:
     import tomli as tomllib
 
 FILES = f"""
+.github/dependabot.yml
 .github/workflows/ci.yml
 .gitignore
 MLproject
@@ -40,7 +41,6 @@ data/07_model_output/.gitkeep
 data/08_reporting/.gitkeep
 notebooks/explore.ipynb
 pyproject.toml
-relocate.py
 requirements.txt
 src/{PACKAGE}/__init__.py
 src/{PACKAGE}/__main__.py

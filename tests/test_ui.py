@@ -2,16 +2,23 @@
 
 import pytest
 from mlflow import MlflowClient
-from runs import PACKAGE, ROOT, free_port, path_of, serving
+from runs import PACKAGE, ROOT, free_port, path_of, recorded, serving
 
 pytestmark = pytest.mark.slow
+
+FEATURES = ("sepal_length", "sepal_width", "petal_length", "petal_width")
 
 
 @pytest.fixture
 def page(chromium):
     """Return an empty page."""
-    page = chromium.new_page(viewport={"width": 1500, "height": 1000})
+    page = chromium.new_page(viewport={"width": 1500, "height": 760})
     page.set_default_timeout(60_000)
+    # MLflow's assistant stays closed, and its pages are those for trained models.
+    page.add_init_script("""
+        localStorage['mlflow.assistant.fab.autoOpenedOnFirstLoad_v1'] = 'true';
+        localStorage['mlflow.workflowType_v1'] = '"machine_learning"';
+    """)
     return page
 
 
@@ -26,6 +33,15 @@ def ui(project, kedro, bin_):
     path = path_of(bin_)
     with serving(*words, port=port, log=log, cwd=project, PATH=path) as (url, _):
         yield f"{url}/#"
+
+
+def test_the_data_of_a_run_are_shown_with_their_columns_and_size(ui, page, project):
+    page.goto(f"{ui}/experiments/1/runs/{recorded(project)[0].id}")
+    page.get_by_text("iris (").first.click()
+    drawer = page.get_by_role("dialog")
+    drawer.get_by_text("num rows: 150").wait_for()
+    for column in FEATURES:
+        drawer.get_by_text(column, exact=True).wait_for()
 
 
 def test_the_champion_its_picture_and_its_rival_are_shown(ui, page, project):
@@ -49,7 +65,7 @@ def test_the_champion_its_picture_and_its_rival_are_shown(ui, page, project):
     picture.wait_for()
     drawn = picture.element_handle()
     page.wait_for_function("element => element.complete", arg=drawn)
-    assert picture.evaluate("element => element.naturalWidth") == 1300
+    assert picture.evaluate("element => element.naturalWidth") == 1350
     page.screenshot(path=shots / "quality.png")
 
     both = f'["{best.run_id}","{worse.run_id}"]'

@@ -8,6 +8,7 @@ import yaml
 from runs import AUTHOR, ROOT, build_environment, path_of, run
 
 WORKFLOW = Path(".github/workflows/ci.yml")
+DEPENDABOT = Path(".github/dependabot.yml")
 SOURCE = ROOT / "{{ cookiecutter.repo_name }}" / WORKFLOW
 
 
@@ -39,6 +40,13 @@ def test_the_schema_refuses_what_github_would(generated, tmp_path):
     assert "'runs-on' is a required property" in refused.stdout
 
 
+def test_its_actions_are_kept_up_to_date(generated, tmp_path):
+    file = generated / DEPENDABOT
+    run("check-jsonschema", "--builtin-schema=vendor.dependabot", file, cwd=tmp_path)
+    (update,) = yaml.safe_load(file.read_text("utf-8"))["updates"]
+    assert update["package-ecosystem"] == "github-actions"
+
+
 def test_expressions_are_left_to_github(generated):
     text = (generated / WORKFLOW).read_text("utf-8")
     assert re.findall(r"\{\{.*?\}\}", text) == [
@@ -50,7 +58,7 @@ def test_expressions_are_left_to_github(generated):
 
 
 def test_every_push_and_pull_request_is_checked_and_may_only_read(workflow):
-    assert set(workflow["on"]) == {"push", "pull_request"}
+    assert set(workflow["on"]) == {"push", "pull_request", "workflow_dispatch"}
     assert workflow["permissions"] == {"contents": "read"}
     assert all("permissions" not in job for job in workflow["jobs"].values())
     assert all(job["timeout-minutes"] <= 30 for job in workflow["jobs"].values())

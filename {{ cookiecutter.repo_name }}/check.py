@@ -1,6 +1,6 @@
 """Tells what this machine has for running the project, and how to get the rest.
 
-python check.py            a line a tool, then the command that runs the project here
+python check.py            a line a tool, then the commands that run the project here
 python check.py --offline  the same without calling the tracking server
 python check.py --exports  what `source config.sh` has your shell evaluate
 """
@@ -9,44 +9,33 @@ from __future__ import annotations
 
 import os
 import re
-import socket
 import sqlite3
 import sys
 from contextlib import closing
-from operator import eq, ge, gt, le, lt, ne
+from functools import lru_cache
+from importlib.util import find_spec
+from io import TextIOWrapper
 from pathlib import Path
 from shlex import quote
 from shutil import which
-from typing import NamedTuple
 
 PROJECT = Path(__file__).resolve().parent
-OLDEST_PYTHON, OLDEST_KEDRO = (3, 10), (1, 7)
-TITLES = {"kedro": "Kedro", "mlflow": "MLflow", "scikit-learn": "scikit-learn"}
-COMPARE = {">=": ge, ">": gt, "<=": le, "<": lt, "==": eq, "!=": ne}
-PORTS = {"postgresql": 5432, "mysql": 3306, "mssql": 1433}
-# MLflow doubles its waits: five retries take a minute and survive a server's restart.
+OLDEST_PYTHON = (3, 10)
+DATABASES = ("postgresql", "mysql", "mssql")
+# Waits of 0, 4, 8, 16, 32 seconds: servers may restart, and a dead one costs a minute.
 HTTP = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "5", "MLFLOW_HTTP_REQUEST_TIMEOUT": "20"}
-LOGIN = "export MLFLOW_TRACKING_USERNAME=... MLFLOW_TRACKING_PASSWORD=..."
-OK, ABSENT, NOTE, FAIL = "ok", "-", "note", "FAIL"
-INSTALL = "pip install -r requirements.txt"
-SOURCE = "source config.sh"
-START = "start it, or choose another MLFLOW_TRACKING_URI"
+LOGIN = "export MLFLOW_TRACKING_USERNAME=... MLFLOW_TRACKING_PASSWORD=... (or _TOKEN)"
+OTHER = "start or repair it, or choose another MLFLOW_TRACKING_URI"
+UV = "" if find_spec("pip") or not which("uv") else "uv "
+INSTALL = f"{UV}pip install -r requirements.txt"
+SOURCE, TOOLS = "source config.sh", ("uv", "pyenv")
 
 
-class Line(NamedTuple):
-    """A line of the table."""
-
-    level: str
-    tool: str
-    state: str
-    remedy: str = ""
-
-
-def mask(uri: str) -> str:
-    """An address without user names, passwords and tokens."""
+def mask(text: str) -> str:
+    """A text without the user names, passwords and tokens of addresses."""
     secret = r"[^=&]*(?:user|uid|pass|pwd|token|secret|key|auth|odbc)[^=&]*"
-    uri = re.sub(rf"(?is)([?&]{secret}=)[^&]*", r"\1***", uri)
-    return re.sub(r"(?s)://.*@", "://***@", uri)
+    text = re.sub(rf"(?is)([?&]{secret}=)[^&]*", r"\1***", text)
+    return re.sub(r"(?s)://.*@", "://***@", text)
 
 
 def setting(key: str) -> str:
@@ -75,37 +64,46 @@ def is_conda(home: str | Path) -> bool:
     return bool(home) and all(Path(home, file).is_file() for file in files)
 
 
+@lru_cache
 def find_conda() -> str:
-    """Folder of conda, "" without one: told by CONDA_EXE or PATH, or else asked for."""
+    """Folder of conda, "" without one: told by a variable or by PATH, or asked for."""
+    if home := os.environ.get("MLFLOW_CONDA_HOME"):
+        return home if is_conda(home) else ""
     found = which("conda")
     for exe in map(Path, filter(None, (os.environ.get("CONDA_EXE"), found))):
-        for home in (exe.parent.parent, exe.resolve().parent.parent):
-            if is_conda(home):
-                return str(home)
+        for place in (exe.parent.parent, exe.resolve().parent.parent):
+            if is_conda(place):
+                return str(place)
     # Takes a second; only a wrapper, such as pyenv's, does not tell by its path.
     home = os.popen("conda info --base 2>/dev/null").read().strip() if found else ""
     return home if is_conda(home) else ""
 
 
-def env_manager() -> str:
-    """What `mlflow run` can make an environment with where there is no conda."""
-    return "uv" if which("uv") else "virtualenv" if which("pyenv") else "local"
+def mlflow_run() -> str:
+    """The `mlflow run` for the best tool that makes environments here."""
+    other = "uv" if which("uv") else "virtualenv" if which("pyenv") else "local"
+    return "mlflow run ." + ("" if find_conda() else f" --env-manager {other}")
 
 
 def exports() -> dict[str, str]:
     """The variables that config.sh exports: what the user has not set."""
     given = os.environ.get
     uri = given("MLFLOW_TRACKING_URI") or configured_uri()
+    database = uri.startswith(("sqlite", *DATABASES))
     inside = uri.startswith(f"sqlite:///{PROJECT}/")
     # `mlflow run` refuses a name next to an id.
     by_id = given("MLFLOW_EXPERIMENT_ID") or given("MLFLOW_RUN_ID")
     variables = {
         "MLFLOW_TRACKING_URI": uri,
         "MLFLOW_EXPERIMENT_NAME": "" if by_id else setting("experiment_name"),
-        "MLFLOW_BACKEND_STORE_URI": uri if uri.startswith(("sqlite", *PORTS)) else "",
+        "MLFLOW_BACKEND_STORE_URI": uri if database else "",
         # Experiments made in `mlflow ui` would go where only a server's clients write.
         "MLFLOW_DEFAULT_ARTIFACT_ROOT": f"{PROJECT}/mlruns" if inside else "",
-        "MLFLOW_CONDA_HOME": given("MLFLOW_CONDA_HOME") or find_conda(),
+        "MLFLOW_CONDA_HOME": find_conda(),
+        # MLflow prints the address of a run's page with all that is in it.
+        "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": (
+            "true" if uri.startswith("http") and "@" in uri else ""
+        ),
         **HTTP,
         # Marks the value as ours: the first contact of a run may be shorter.
         **{f"KEDRO_{name}": HTTP[name] for name in HTTP if not given(name)},
@@ -115,217 +113,161 @@ def exports() -> dict[str, str]:
 
 
 def summary(exported: dict[str, str]) -> str:
-    """What config.sh says: where runs go, how environments are made, what is amiss."""
+    """What config.sh says: where runs go, and how environments are made."""
     get = {**os.environ, **exported}.get
-    uri, home = get("MLFLOW_TRACKING_URI") or "?", get("MLFLOW_CONDA_HOME") or ""
-    names = map(
-        get, ("MLFLOW_EXPERIMENT_NAME", "MLFLOW_EXPERIMENT_ID", "MLFLOW_RUN_ID")
-    )
-    no_conda = f"no conda, so: mlflow run . --env-manager {env_manager()}"
-    said = [f"{next(filter(None, names), 'runs')} in {mask(uri)}"]
-    said.append(f"conda in {home}" if is_conda(home) else no_conda)
-    if uri == "?":
+    names = "MLFLOW_EXPERIMENT_NAME", "MLFLOW_EXPERIMENT_ID", "MLFLOW_RUN_ID"
+    uri, home = get("MLFLOW_TRACKING_URI"), find_conda()
+    said = [f"{next(filter(None, map(get, names)), 'runs')} in {mask(uri or '?')}"]
+    said.append(f"conda in {home}" if home else f"no conda, so: {mlflow_run()}")
+    if not uri:
         said.append("tracking_uri is an expression: export MLFLOW_TRACKING_URI")
     elif uri != configured_uri():
         said.append("MLFLOW_TRACKING_URI was set before")
-    if f"sqlite:///{PROJECT}/" in uri and re.search(r"\?|%[\da-fA-F]{2}", str(PROJECT)):
-        said.append("a path with ? or %20 leads SQLite elsewhere: rename the folder")
-    if home and not is_conda(home):
-        said.append(f"MLFLOW_CONDA_HOME={home} is no conda: unset it")
-    elif not home and (which("mamba") or which("micromamba")):
-        said.append("mamba alone does not do for MLflow")
     return "; ".join(said)
 
 
 def release(version: str) -> tuple[int, ...]:
     """Numbers that compare as versions do: "1.10.0rc1" gives (1, 10)."""
-    numbers = re.match(r"\d+(\.\d+)*", version)[0]
+    numbers = re.findall(r"^\d+(?:\.\d+)*", version)[0]
     return tuple(map(int, re.sub(r"(\.0+)+$", "", numbers).split(".")))
 
 
 def within(version: str, ranges: str) -> bool:
-    """Whether a version is in ">=1.7,<2"; clauses like "~=1.7" are left to pip."""
-    clause = r"(?:^|,)\s*(>=|>|<=|<|==|!=)\s*(\d+(?:\.\d+)*)\s*(?=,|$)"
-    bounds = re.findall(clause, ranges)
-    return all(COMPARE[sign](release(version), release(at)) for sign, at in bounds)
+    """Whether a version is in ">=1.7,<2"; other clauses are left to pip."""
+    bounds = re.findall(r"(>=|<)\s*(\d[\d.]*)", ranges)
+    return all(
+        (release(version) >= release(at)) == (sign != "<") for sign, at in bounds
+    )
 
 
-def package_line(package: str, ranges: str) -> Line:
-    """Whether a package is installed for this interpreter, in the range wanted."""
+def package_rows() -> list[tuple[str, ...]]:
+    """A row for Kedro, for MLflow, and for whatever else is amiss."""
     from importlib import metadata  # slower to import than all the rest
 
-    tool = TITLES.get(package, package)
-    try:
-        version = metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return Line(NOTE, tool, "not installed", INSTALL)
-    if package == "kedro" and release(version) < OLDEST_KEDRO:
-        return Line(FAIL, tool, f"{version} is too old for {ranges}", INSTALL)
-    if not within(version, ranges):
-        return Line(NOTE, tool, f"{version} is not {ranges}", INSTALL)
-    if package == "mlflow" and not which("mlflow"):
-        return Line(NOTE, tool, f"{version}, not on PATH", f"activate {sys.prefix}")
-    return Line(OK, tool, version)
-
-
-def package_lines() -> list[Line]:
-    """A line for each main package, and one for the others that are amiss."""
+    rows: list[tuple[str, ...]] = []
     text = (PROJECT / "requirements.txt").read_text("utf-8")
     entry = r"^(\w[\w.-]*)(?:\[.*\])?[ \t]*([^;#@\n]*?)[ \t]*(?:#.*)?$"
-    lines = [package_line(*found) for found in re.findall(entry, text, re.MULTILINE)]
-    named = [line for line in lines if line.tool in TITLES.values()]
-    amiss = [line.tool for line in lines if line not in named and line.level != OK]
-    state = f"without {', '.join(amiss)}"
-    return named + [Line(NOTE, "packages", state, INSTALL)] * bool(amiss)
+    for package, ranges in re.findall(entry, text, re.MULTILINE):
+        try:
+            version = metadata.version(package)
+            good = within(version, ranges)
+            state = version if good else f"{version} is not {ranges}"
+        except metadata.PackageNotFoundError:
+            good, state = False, "not installed"
+        if not good:
+            rows.append(("note", package, state, INSTALL))
+        elif package in ("kedro", "mlflow"):
+            rows.append(("ok", package, state, ""))
+    return rows
 
 
-def conda_line() -> Line:
-    """How MLflow will find conda: by MLFLOW_CONDA_HOME, by CONDA_EXE or on PATH.
+def conda_row() -> tuple[str, ...]:
+    """Whether MLflow is told where conda is. By PATH it gets the wrong `activate`:
 
-    Where only PATH tells, MLflow runs `source activate`. Under a virtual environment
-    that is the environment's own script, and the project runs there unnoticed.
+    under a virtual environment that one's own, and the project runs there unnoticed.
     """
-    home, exe = os.environ.get("MLFLOW_CONDA_HOME"), os.environ.get("CONDA_EXE")
-    if home and not is_conda(home):
+    home, given = find_conda(), os.environ.get("MLFLOW_CONDA_HOME")
+    exe = os.environ.get("CONDA_EXE") or ""
+    if given and not home:
         remedy = f"unset MLFLOW_CONDA_HOME; {SOURCE}"
-        return Line(NOTE, "conda", f"none in MLFLOW_CONDA_HOME={home}", remedy)
-    if home:
-        return Line(OK, "conda", f"{home}, by MLFLOW_CONDA_HOME")
-    if exe and is_conda(Path(exe).parent.parent):
-        return Line(OK, "conda", f"{exe}, by CONDA_EXE")
-    found, mamba = which("conda"), which("mamba") or which("micromamba")
-    if not found:
-        aside = f": MLflow cannot do with {mamba} alone" if mamba else ""
-        return Line(ABSENT, "conda", f"not found{aside}")
-    activate = (f for f in os.get_exec_path() if Path(f, "activate").is_file())
-    beside = Path(next(activate, "")) == Path(found).parent
-    if os.name == "nt" or (not exe and beside):
-        return Line(OK, "conda", f"{found}, by PATH")
-    if find_conda():
-        return Line(NOTE, "conda", f"{found}, but not its `activate`", SOURCE)
-    return Line(ABSENT, "conda", f"{found} has no etc/profile.d/conda.sh")
+        return "note", "conda", f"none in MLFLOW_CONDA_HOME={given}", remedy
+    if not home:
+        return "-", "conda", "not found", ""
+    if given or exe == f"{home}/bin/conda":
+        return "ok", "conda", home, ""
+    return "note", "conda", f"{home}, which MLflow is not told of", SOURCE
 
 
-def tool_line(tool: str) -> Line:
-    """Whether MLflow will find a tool, for which it looks on PATH only."""
-    found = which(tool)
-    if found:
-        return Line(OK, tool, f"{found}, by PATH")
-    return Line(ABSENT, tool, "not found")
-
-
-def git_line() -> Line:
+def git_row() -> tuple[str, ...]:
     """Whether a run can name the commit that made it."""
     if not which("git"):
-        return Line(NOTE, "git", "not found: runs will name no commit", "install git")
+        return "note", "git", "not found: runs will name no commit", "install git"
     if any((folder / ".git").exists() for folder in (PROJECT, *PROJECT.parents)):
-        return Line(OK, "git", "the project is in a repository")
+        return "ok", "git", "the project is in a repository", ""
     remedy = "git init && git add . && git commit -m 'First commit'"
-    return Line(NOTE, "git", "no repository: runs will name no commit", remedy)
+    return "note", "git", "no repository: runs will name no commit", remedy
 
 
-def tracking_line(uri: str, offline: bool) -> Line:
-    """Whether runs can be recorded at an address."""
+def tracking_row(uri: str, offline: bool) -> tuple[str, ...]:
+    """Whether runs can be recorded at an address: MLflow itself is asked.
+
+    It alone knows about credentials, proxies and drivers. Of a database only a
+    connection is opened, where MLflow would make its tables.
+    """
+    shown, row = mask(uri), "tracking"
     if uri.startswith("sqlite:///"):
-        return sqlite_line(PROJECT / uri[len("sqlite:///") :].split("?")[0])
-    if uri.startswith(("http", *PORTS)) and not offline:
-        return server_line(mask(uri))
-    return Line(OK, "tracking", mask(uri))
-
-
-def server_line(shown: str) -> Line:
-    """Whether a tracking server, or a database's, answers within two seconds."""
-    from http.client import HTTPException  # slower to import than all the rest
-    from urllib import error, parse, request
-
-    address = shown.replace("***@", "").rstrip("/")
+        return sqlite_row(PROJECT / uri[len("sqlite:///") :].split("?")[0])
+    if offline or not uri.startswith(("http", *DATABASES)) or not find_spec("mlflow"):
+        return "-", row, f"{shown}, not asked", ""
+    os.environ.update(zip((*HTTP, "PGCONNECT_TIMEOUT"), "055", strict=True))
     try:
-        server = parse.urlsplit(address)
-        port = PORTS.get(server.scheme.partition("+")[0])
-        if not port:
-            request.urlopen(f"{address}/health", timeout=2).close()
-        elif not server.hostname or re.search(r"\b(host|socket|unix_socket)=", address):
-            return Line(OK, "tracking", shown)
+        if uri.startswith("http"):
+            from mlflow import MlflowClient
+
+            MlflowClient(uri).search_experiments(max_results=1)
         else:
-            socket.create_connection((server.hostname, server.port or port), 2).close()
-    except error.HTTPError as answer:
-        if answer.code in (401, 403):
-            return Line(NOTE, "tracking", f"{shown} asks for credentials", LOGIN)
-        state = f"{shown} answers with {answer.code}: is it MLflow?"
-        return Line(NOTE, "tracking", state, f"open {address}")
-    except (OSError, ValueError, HTTPException):
-        return Line(FAIL, "tracking", f"{shown} does not answer", START)
-    return Line(OK, "tracking", f"{shown} answers")
+            from sqlalchemy import create_engine
+
+            create_engine(uri).connect().close()
+    except Exception as error:
+        said = mask(str(error).partition("\n")[0])
+        refused = re.search("error code 40[13]|PERMISSION_DENIED|UNAUTHENTICATED", said)
+        said = "does not answer" if "Max retries" in said else said
+        return "FAIL", row, f"{shown}: {said:.150}", LOGIN if refused else OTHER
+    return "ok", row, f"{shown} answers", ""
 
 
-def sqlite_line(store: Path) -> Line:
+def sqlite_row(store: Path) -> tuple[str, ...]:
     """Whether MLflow can make or use a SQLite file."""
-    folder, file = quote(str(store.parent)), quote(str(store))
-    remedy = f"mv {file} {file}.broken"
+    row, folder, file = "tracking", quote(str(store.parent)), quote(str(store))
     if not os.access(store.parent, os.W_OK):
         make = f"mkdir -p {folder} && chmod u+w {folder}"
-        return Line(FAIL, "tracking", f"cannot write in {store.parent}", make)
+        return "FAIL", row, f"cannot write in {store.parent}", make
     if not store.exists():
-        return Line(OK, "tracking", f"{store}, will be created")
+        return "ok", row, f"{store}, will be created", ""
+    query = (
+        "SELECT (SELECT version_num FROM alembic_version),"
+        " (SELECT value FROM experiment_tags WHERE key = 'project.folder'),"
+        " (SELECT count(*) FROM runs)"
+    )
     try:
         address = f"{store.as_uri()}?mode=ro"
         with closing(sqlite3.connect(address, uri=True, timeout=0.2)) as db:
-            tables = {name for (name,) in db.execute("SELECT name FROM sqlite_master")}
-            made = "alembic_version" in tables
-            schema = made and db.execute("SELECT * FROM alembic_version").fetchone()
-            runs = "runs" in tables and db.execute("SELECT 1 FROM runs").fetchone()
+            tables = [name for (name,) in db.execute("SELECT name FROM sqlite_master")]
+            whole = {"alembic_version", "experiment_tags", "runs"} <= set(tables)
+            schema, old, runs = db.execute(query).fetchone() if whole else ("", "", 0)
     except sqlite3.OperationalError as error:
-        return Line(NOTE, "tracking", f"{store}: {error}", "close what has it open")
+        return "note", row, f"{store}: {error}", "close what has it open"
     except sqlite3.DatabaseError:
-        return Line(FAIL, "tracking", f"{store} is not a database", remedy)
-    if not tables or (schema and newest_schema() in (schema[0], "")):
-        return Line(OK, "tracking", str(store))
-    if runs:
-        upgrade = f"mlflow db upgrade sqlite:///{file}"
-        return Line(FAIL, "tracking", f"{store} is another MLflow version's", upgrade)
-    return Line(FAIL, "tracking", f"{store} was left half made, without runs", remedy)
+        return "FAIL", row, f"{store} is not a database", f"mv {file} {file}.broken"
+    steps = [upgrade(schema, file)] if tables else []
+    for left in filter(re.compile("_alembic_tmp_").match, tables):
+        drop = f"db.connect({str(store)!r}).execute('DROP TABLE {left}')"
+        steps.insert(0, f"python -c {quote(f'import sqlite3 as db; {drop}')}")
+    remedy = " && ".join(filter(None, steps))
+    if remedy and not runs:
+        return "FAIL", row, f"{store} is half made, no runs", f"mv {file} {file}.broken"
+    if remedy:
+        return "FAIL", row, f"{store} does not fit this MLflow version", remedy
+    if old and old != str(PROJECT) and PROJECT in store.parents:
+        return "note", row, f"{store} was made in {old}", "kedro run (sets it right)"
+    return "ok", row, str(store), ""
 
 
-def newest_schema() -> str:
-    """Revision that the installed MLflow gives its databases, "" without MLflow."""
-    from importlib import util
-
-    spec = util.find_spec("mlflow")
-    home = Path(*spec.submodule_search_locations) if spec else PROJECT
+def upgrade(schema: str, file: str) -> str:
+    """The command for a schema that is not the installed MLflow's, else nothing."""
+    spec = find_spec("mlflow")
+    home = Path(*(spec.submodule_search_locations or ())) if spec else PROJECT
     scripts = (home / "store/db_migrations/versions").glob("*_*.py")
-    text = "".join(script.read_text("utf-8") for script in scripts)
-    found = re.findall(r'^(down_)?revision = "(\w+)"', text, re.MULTILINE)
-    older = {revision for down, revision in found if down}
-    return next((revision for _, revision in found if revision not in older), "")
-
-
-def ui_line() -> Line:
-    """A free port for `mlflow ui`; on macOS AirPlay has its default."""
-    first = int(os.environ.get("MLFLOW_PORT") or 5000)
-    for port in range(first, 65536):
-        with socket.socket() as probe:
-            probe.settimeout(0.2)
-            if probe.connect_ex(("127.0.0.1", port)):
-                break
-    if port == first:
-        return Line(OK, "mlflow ui", f"port {port} is free")
-    return Line(NOTE, "mlflow ui", f"port {first} is taken", f"mlflow ui --port {port}")
-
-
-def command(lines: list[Line]) -> str:
-    """The `mlflow run` that works with what was found."""
-    conda = next(line for line in lines if line.tool == "conda")
-    unset = {"MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_NAME"} & set(exports())
-    source = os.name != "nt" and (conda.remedy == SOURCE or unset)
-    install = any(line.remedy == INSTALL for line in lines)
-    run = "mlflow run ."
-    if conda.level != OK and conda.remedy != SOURCE:
-        run += f" --env-manager {env_manager()}"
-    return " && ".join([INSTALL] * install + [SOURCE] * bool(source) + [run])
+    text = "\n".join(["", *(script.read_text("utf-8") for script in scripts)])
+    if spec and f'\nrevision = "{schema}"' not in text:
+        return "pip install --upgrade mlflow"
+    older = f'down_revision = "{schema}"' in text
+    return f"mlflow db upgrade sqlite:///{file}" if older else ""
 
 
 def main() -> int:
-    """Prints the table and the command; 1 where Python or Kedro is too old."""
+    """Prints the table and the next commands; 1 if something cannot work."""
     if "--exports" in sys.argv:
         exported = exports()
         for name, value in exported.items():
@@ -334,31 +276,33 @@ def main() -> int:
             print(f"export {name}='{escaped}'")
         print("config.sh:", summary(exported), file=sys.stderr)
         return 0
-    sys.stdout.reconfigure(errors="replace")
+    if isinstance(sys.stdout, TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")
     python = sys.version.split()[0]
     if sys.version_info[:2] < OLDEST_PYTHON:
         print(f"FAIL Python {python} is too old: take 3.10 or newer, then try again")
         return 1
     uri = os.environ.get("MLFLOW_TRACKING_URI") or configured_uri()
-    lines = [
-        Line(OK, "Python", f"{python} in {sys.prefix}"),
-        *package_lines(),
-        conda_line(),
-        tool_line("uv"),
-        tool_line("pyenv"),
-        git_line(),
-        tracking_line(uri, "--offline" in sys.argv),
+    rows = [
+        ("ok", "Python", f"{python} in {sys.prefix}", ""),
+        *package_rows(),
+        conda_row(),
+        *(("ok" if which(t) else "-", t, which(t) or "not found", "") for t in TOOLS),
+        git_row(),
+        tracking_row(uri, "--offline" in sys.argv),
     ]
-    if not uri.startswith("http"):
-        lines.append(ui_line())
-    tool = max(len(line.tool) for line in lines)
-    state = max((len(line.state) for line in lines if line.remedy), default=0)
-    for line in lines:
-        row = f"{line.level:4} {line.tool:{tool}}  {line.state:{state}}  {line.remedy}"
-        print(row.rstrip())
-    print()
-    print(command(lines))
-    return int(any(line.tool == "Kedro" and line.level == FAIL for line in lines))
+    tool = max(len(row[1]) for row in rows)
+    state = max((len(row[2]) for row in rows if row[3]), default=0)
+    for level, name, found, remedy in rows:
+        print(f"{level:4} {name:{tool}}  {found:{state}}  {remedy}".rstrip())
+    steps = [INSTALL] if any(row[3] == INSTALL for row in rows) else []
+    folder = Path(sys.executable).parent
+    if Path(which("python") or which("python3") or "").parent != folder:
+        steps.insert(0, f'export PATH={quote(str(folder))}:"$PATH"')
+    source = "" if os.name == "nt" else f"{SOURCE} && "
+    steps += ["kedro run", f"{source}{mlflow_run()}"]
+    print("\nNext:", *steps, sep="\n  ")
+    return int(any(row[0] == "FAIL" for row in rows))
 
 
 if __name__ == "__main__":

@@ -1,8 +1,7 @@
 # Points MLflow at this project, whatever the current directory:  source config.sh
 #
-# Exports what you have not set yourself: the tracking address and the experiment that
-# conf/*/mlflow.yml names, the same store for `mlflow ui`, the conda for `mlflow run`,
-# and a limit to the waiting for a server. `python check.py --exports` shows them.
+# Exports what you have not set yourself: tracking address and experiment of mlflow.yml,
+# conda, limits to the waiting for a server. `python check.py --exports` shows them.
 # shellcheck shell=bash
 
 case ${ZSH_EVAL_CONTEXT:-$0} in
@@ -12,8 +11,8 @@ toplevel | config.sh | */config.sh)
     ;;
 esac
 
-# All in a subshell, which leaves nothing behind but what is evaluated. The file that is
-# being sourced: zsh has it in $0, and sh only knows where we are.
+# A subshell leaves nothing behind. zsh has the sourced file in $0, sh only knows where
+# we are.
 # shellcheck disable=SC2128,SC3028
 eval "$(
     here=${BASH_SOURCE:-$0}

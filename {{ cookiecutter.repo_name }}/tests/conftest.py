@@ -4,15 +4,9 @@ import os
 import shutil
 from pathlib import Path
 
-import pandas as pd
 import pytest
-import yaml
 from kedro.framework.session import KedroSession
 from kedro.framework.startup import bootstrap_project
-
-from {{ cookiecutter.python_package }}.schema import (
-    validate_iris,
-)
 
 PROJECT = Path(__file__).resolve().parents[1]
 
@@ -32,30 +26,29 @@ def store(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def parameters():
-    """Return the options of conf/base/parameters.yml."""
-    return yaml.safe_load((PROJECT / "conf/base/parameters.yml").read_text())
+def context(store):
+    """Return the project's configuration, as a run reads it."""
+    bootstrap_project(PROJECT)
+    return KedroSession.create(PROJECT).load_context()
 
 
 @pytest.fixture(scope="session")
-def raw():
-    """Return the raw data, and where they are in the project."""
-    entry = yaml.safe_load((PROJECT / "conf/base/catalog.yml").read_text())["iris"]
-    return pd.read_csv(PROJECT / entry["filepath"]), entry["filepath"]
+def parameters(context):
+    """Return the options of parameters.yml."""
+    return context.params
 
 
 @pytest.fixture(scope="session")
-def iris(raw):
-    """Return the raw data as the pipeline reads them."""
-    return validate_iris(raw[0])
+def iris(context):
+    """Return the raw data, from wherever the catalog says."""
+    return context.catalog.load("iris")
 
 
 @pytest.fixture
 def project(tmp_path, monkeypatch):
     """Return a copy of what a run reads; its runs have an experiment of their own."""
-    for folder in ("conf/base", "data/01_raw"):
+    for folder in ("conf", "data/01_raw"):
         shutil.copytree(PROJECT / folder, tmp_path / folder)
-    (tmp_path / "conf/local").mkdir()
     monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", str(tmp_path))
     bootstrap_project(PROJECT)
     return tmp_path

@@ -11,8 +11,7 @@ def main(*args, **kwargs):
     """Run the project's pipeline with the options of ``kedro run``."""
     package_name = Path(__file__).parent.name
     configure_project(package_name)
-    interactive = hasattr(sys, "ps1")
-    kwargs["standalone_mode"] = not interactive
+    kwargs["standalone_mode"] = not hasattr(sys, "ps1")  # a notebook must not exit
     return find_run_command(package_name)(*args, **kwargs)
 
 

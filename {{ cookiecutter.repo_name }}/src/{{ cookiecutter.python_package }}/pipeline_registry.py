@@ -8,5 +8,5 @@ def register_pipelines() -> dict[str, Pipeline]:
     """Map each pipeline's name to the pipeline; ``__default__`` trains."""
     pipelines = find_pipelines(raise_errors=True)
     training = (pipeline for name, pipeline in pipelines.items() if name != "score")
-    pipelines["__default__"] = sum(training)
+    pipelines["__default__"] = sum(training, Pipeline([]))
     return pipelines

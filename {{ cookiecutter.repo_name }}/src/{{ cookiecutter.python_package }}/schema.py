@@ -18,38 +18,41 @@ def validate_features(data: pd.DataFrame) -> pd.DataFrame:
     Raises:
         ValueError: Names each column at fault and how many of its rows.
     """
-    refuse_missing(FEATURES, data)
+    require(FEATURES, data)
     numbers = data[FEATURES].apply(pd.to_numeric, errors="coerce").astype(float)
     wrong = ~((numbers > 0) & (numbers < float("inf")))
     if wrong.any(axis=None):
         counts = ", ".join(f"{name} ({n} rows)" for name, n in wrong.sum().items() if n)
         raise ValueError(f"not a positive number: {counts}")
-    return data.assign(**numbers)
+    return data.assign(**{name: numbers[name] for name in FEATURES})
 
 
 def validate_iris(data: pd.DataFrame) -> pd.DataFrame:
-    """Refuse training data without valid measures or with flowers of no species.
+    """Refuse training data without valid measures, or without two flowers a species.
 
-    Args:
-        data: As for ``validate_features``, with the label in the column ``TARGET``.
-
-    Returns:
-        ``data``, its measures as floats.
-
-    Raises:
-        ValueError: Names each column at fault and how many of its rows.
+    Args, returns and errors are those of ``validate_features``, with ``TARGET``.
     """
-    refuse_missing([*FEATURES, TARGET], data)
-    unlabelled = data[TARGET].isna() | (data[TARGET] == "")
-    if unlabelled.any():
-        raise ValueError(f"no label: {TARGET} ({unlabelled.sum()} rows)")
+    require([*FEATURES, TARGET], data)
+    labels = data[TARGET].replace("", None)
+    if missing := labels.isna().sum():
+        raise ValueError(f"no label: {TARGET} ({missing} rows)")
+    counts = labels.value_counts()
+    if len(counts) == 1:
+        raise ValueError(f"every {TARGET} is {counts.index[0]}: add rows of another")
+    if counts.min() == 1:
+        label = f"{TARGET} {counts.idxmin()}"
+        raise ValueError(f"one row only of {label}: add rows of it, or leave it out")
     return validate_features(data)
 
 
-def refuse_missing(columns: list[str], data: pd.DataFrame) -> None:
+def require(columns: list[str], data: pd.DataFrame) -> None:
     """Raise ``ValueError`` where a table lacks columns or has no rows."""
     if missing := [name for name in columns if name not in data]:
         found = ", ".join(map(str, data.columns))
-        raise ValueError(f"missing column(s): {', '.join(missing)}; found: {found}")
+        message = f"missing column(s): {', '.join(missing)}; found: {found}"
+        if marks := [mark for mark in ";\t|" if mark in found]:
+            message += f" -- looks separated by {marks[0]!r}: "
+            message += "set load_args: sep in catalog.yml"
+        raise ValueError(message)
     if data.empty:
         raise ValueError("the table has no rows")

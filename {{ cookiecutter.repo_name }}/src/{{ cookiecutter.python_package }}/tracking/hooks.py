@@ -13,6 +13,7 @@ import sys
 import threading
 import time
 import traceback
+import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,6 +22,7 @@ from typing import Any
 from click import ClickException
 from kedro.framework.hooks import hook_impl
 from kedro.runner import AbstractRunner
+from omegaconf import OmegaConf
 
 from . import journal, origin, provenance, store
 
@@ -55,6 +57,7 @@ class MLflowRunHooks:
     def after_context_created(self, context) -> None:
         """Set where runs go, for notebooks too; end a run that Ctrl-C left open."""
         self._loader = context.config_loader
+        self._loader.runtime_params = nested(self._loader.runtime_params or {})
         self._config = store.read_config(self._loader)
         self._project = Path(context.project_path)
         self._env = context.env or self._loader.default_run_env
@@ -65,7 +68,7 @@ class MLflowRunHooks:
     @hook_impl(tryfirst=True)
     def before_pipeline_run(self, run_params, pipeline, catalog) -> None:
         """Open the run, or join the caller's, before anything is computed."""
-        given = run_params["runtime_params"]
+        given = nested(run_params["runtime_params"] or {})
         self._refuse_misspelt_parameters(given)
         run_id = run_params["run_id"]
         tags = provenance.identity(run_params, pipeline, self._project, self._env)
@@ -73,20 +76,21 @@ class MLflowRunHooks:
             with store.first_contact(self._project):
                 run, recording = self._open(tags)
                 self._recordings[run_id] = recording
+                self._prepare_for_the_end()
                 taken = provenance.taken(pipeline, catalog, given)
                 provenance.record_origin(run, tags, taken)
                 dirty = tags.get("git.dirty") == "true"
                 given = origin.options(run_params, self._env, pipeline, catalog)
                 origin.record(recording.mlflow_id, given, self._project, dirty)
             store.show(run)
-            self._prepare_for_the_end()
             files = provenance.record_files(recording.mlflow_id, pipeline, catalog)
             recording.inputs.update(files)
         except BaseException as error:
             if run_id in self._recordings:
+                status = "FAILED" if isinstance(error, Exception) else "KILLED"
                 failure = provenance.describe_failure(error, pipeline, catalog)
-                with store.hurried():
-                    self._finish(run_id, "FAILED", failure)
+                with store.waiting(store.HURRIED):
+                    self._finish(run_id, status, failure)
             raise
         if tags["kedro.runner"] == "ParallelRunner":
             # The way into worker processes, also into those that have no hooks.
@@ -143,7 +147,8 @@ class MLflowRunHooks:
         store.withdraw("MLFLOW_RUN_ID")  # left by an interrupted run
         uri, joined = os.environ["MLFLOW_TRACKING_URI"], os.environ.get("MLFLOW_RUN_ID")
         journal.deliver(self._project, uri, joined)
-        if run := mlflow.active_run():
+        if active := mlflow.active_run():
+            run = mlflow.get_run(active.info.run_id)  # with what was logged since
             return run, Recording(run.info.run_id, "caller")
         if joined:
             # The launcher's run decides the experiment, whatever its name says.
@@ -153,7 +158,11 @@ class MLflowRunHooks:
             recording = Recording(joined, "mlflow run" if launched else "other")
         else:
             experiment = store.experiment_id(self._config, self._project)
-            run = mlflow.start_run(experiment_id=experiment, tags=tags)
+            # Kedro's run id is a time, which others who start now may share.
+            unique = {"creation.id": uuid.uuid4().hex}
+            run = mlflow.start_run(experiment_id=experiment, tags=tags | unique)
+            if uri.startswith("http"):
+                store.delete_twins(run, "creation.id")
             store.export("MLFLOW_EXPERIMENT_ID", experiment)
             recording = Recording(run.info.run_id, "us")
         if recording.opened_by != "other":
@@ -173,14 +182,7 @@ class MLflowRunHooks:
         failure: dict[str, str] | None = None,
         saved: Sequence[provenance.File] = (),
     ) -> None:
-        """End a run: in the journal first, then at the store, in about a minute.
-
-        Args:
-            run_id: Kedro's.
-            status: FINISHED, FAILED or KILLED.
-            failure: What ``provenance.describe_failure`` returned.
-            saved: The files that the pipeline has saved.
-        """
+        """End a run: in the journal first, then at the store, in about a minute."""
         recording = self._recordings.pop(run_id)
         mlflow_id, entry = recording.mlflow_id, recording.entry
         if entry:
@@ -189,24 +191,37 @@ class MLflowRunHooks:
         if signal.getsignal(signal.SIGTERM) is exit_on_sigterm and not self._recordings:
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
         calls = store.LastCalls()
-        if failure:
-            calls.attempt("its failure", provenance.log_failure, mlflow_id, failure)
-        for name, file in recording.inputs.items():  # loaded by no node of this process
-            if file:
-                args = (mlflow_id, name, file, None)
-                calls.attempt(name, provenance.record_input, *args)
-        for file in saved:
-            calls.attempt(file.path.name, provenance.log_file, mlflow_id, file)
-        calls.say_what_is_missing(mlflow_id)
-        ended = calls.attempt("its end", self._end, recording, status, last=True)
-        if entry:
-            entry.close(delivered=ended and recording.opened_by == "us")
+        try:
+            self._record_the_rest(recording, calls, failure, saved)
+        except BaseException:  # Ctrl-C: it has to come off MLflow's stack all the same
+            calls.until = 0.0
+            logger.error(
+                "Interrupted: not all of MLflow run %s is recorded.", mlflow_id
+            )
+            raise
+        finally:
+            ended = calls.attempt("its end", self._end, recording, status, last=True)
+            if entry:
+                entry.close(delivered=ended and recording.opened_by == "us")
         if not ended:
             logger.error(
                 "MLflow could not be told that run %s has ended %s (%s). %s",
                 *(mlflow_id, status, calls.missing[-1]),
                 "The next `kedro run` in this folder tells it." if entry else "",
             )
+
+    def _record_the_rest(self, recording, calls, failure, saved) -> None:
+        """Log the failure, inputs that this process has not loaded, and saved files."""
+        mlflow_id = recording.mlflow_id
+        if failure:
+            calls.attempt("its failure", provenance.log_failure, mlflow_id, failure)
+        for name, file in recording.inputs.items():
+            if file:
+                args = (mlflow_id, name, file, None)
+                calls.attempt(name, provenance.record_input, *args)
+        for file in saved:
+            calls.attempt(file.path.name, provenance.log_file, mlflow_id, file)
+        calls.say_what_is_missing(mlflow_id)
 
     def _end(self, recording: Recording, status: str) -> None:
         """Take our run off MLflow's stack and end it; let go of others' runs."""
@@ -241,7 +256,7 @@ class MLflowRunHooks:
                 if signal.getsignal(signal.SIGTERM) is exit_on_sigterm:
                     signal.signal(signal.SIGTERM, signal.SIG_IGN)  # we are leaving
                 recording.inputs.clear()
-                with store.hurried():
+                with store.waiting(store.HURRIED):
                     self._finish(run_id, "KILLED")
 
     def _end_interrupted_run(self) -> None:
@@ -269,6 +284,17 @@ class MLflowRunHooks:
             logger.warning("Parameter %s is new: no parameters.yml has it.", name)
 
 
+def nested(parameters: dict[str, Any]) -> dict[str, Any]:
+    """Return dotted names, which Kedro's server hands on, as the command line does."""
+    if not any("." in name for name in parameters):
+        return parameters
+    found = OmegaConf.create()
+    for name, value in parameters.items():
+        OmegaConf.update(found, name, value)
+    plain: Any = OmegaConf.to_container(found)
+    return plain
+
+
 def end_active(run_id: str, above: str, ours: str | None) -> bool:
     """End this thread's active runs down to one; return whether it was among them.
 
@@ -282,10 +308,10 @@ def end_active(run_id: str, above: str, ours: str | None) -> bool:
     trouble = None
     while active := mlflow.active_run():
         found = active.info.run_id == run_id
-        if found and ours is None:
+        if (status := ours if found else above) is None:
             break
         try:
-            mlflow.end_run(ours if found else above)
+            mlflow.end_run(status)
         except Exception as error:  # it is off the stack all the same
             trouble = error
         if found:

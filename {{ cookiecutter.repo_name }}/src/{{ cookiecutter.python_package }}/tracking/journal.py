@@ -39,6 +39,9 @@ class Entry:
             self.path.parent.mkdir(exist_ok=True)
             self._db = sqlite3.connect(self.path, timeout=5, check_same_thread=False)
             self._db.execute("PRAGMA locking_mode = EXCLUSIVE")  # until it is closed
+            self._db.execute(
+                "PRAGMA journal_mode = MEMORY"
+            )  # a full disk takes changes
             with self._db:
                 self._db.execute("BEGIN EXCLUSIVE")
                 self._db.execute("DROP TABLE IF EXISTS owed")
@@ -58,13 +61,18 @@ class Entry:
 
     def owe(self, status: str, failure: dict[str, str] | None = None) -> None:
         """Write down how the run has ended, before MLflow is told."""
-        ended = int(time.time() * 1000)
-        if self._db:
+        if not self._db:
+            return
+        try:
+            with self._db:  # by itself: it fits into the file as it is
+                ended = int(time.time() * 1000)
+                told = "UPDATE owed SET status = ?, ended = ?"
+                self._db.execute(told, (status, ended))
             with self._db:
-                self._db.execute(
-                    "UPDATE owed SET status = ?, ended = ?, failure = ?",
-                    (status, ended, json.dumps(failure or {})),
-                )
+                told = "UPDATE owed SET failure = ?"
+                self._db.execute(told, (json.dumps(failure or {}),))
+        except sqlite3.Error as error:
+            logger.warning("Cannot write all of %s: %s", self.path, error)
 
     def close(self, *, delivered: bool = False) -> None:
         """Unlock the file; remove it if nothing is owed any more."""

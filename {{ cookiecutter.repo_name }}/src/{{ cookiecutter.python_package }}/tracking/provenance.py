@@ -81,8 +81,9 @@ def check_loads_without_kedro(names: list[str]) -> None:
     """Refuse code that cannot be imported where a model is served."""
     modules = sorted({name.rpartition(".")[0] for name in names})
     script = f"import sys; sys.modules['kedro'] = None; import {', '.join(modules)}"
-    path = {"cwd": PACKAGE.parent, "capture_output": True, "text": True}
-    if (done := subprocess.run([sys.executable, "-c", script], **path)).returncode:
+    command = [sys.executable, "-c", script]
+    done = subprocess.run(command, cwd=PACKAGE.parent, capture_output=True, text=True)
+    if done.returncode:
         raise ClickException(
             f"The model holds {', '.join(names)}, which cannot be imported where it is "
             f"served: {done.stderr.strip().rpartition(chr(10))[2]} -- move it into a "
@@ -210,7 +211,7 @@ def catalog_file(name: str, catalog: Any, version: str | None = None) -> File | 
             version = version or catalog.get(name).resolve_load_version()
         except DatasetError:  # the node that loads it will say so
             return None
-        path = path / version / path.name
+        path = path / str(version) / path.name
     settings = (config.get("metadata") or {}).get("mlflow") or {}
     return File(path, settings) if path.is_file() else None
 
@@ -249,7 +250,9 @@ def record_input(run_id: str, name: str, file: File | None, table: Any) -> None:
     from mlflow.data.pandas_dataset import from_pandas
     from mlflow.entities import Dataset, DatasetInput, InputTag
 
-    source, md5 = (file.path.as_uri(), file.digest) if file else (None, None)
+    about: dict[str, Any]
+    source: Any = file.path.as_uri() if file else None
+    md5 = file.digest if file else None
     if isinstance(table, pd.DataFrame):
         hashed = pd.util.hash_pandas_object(table).to_numpy().tobytes()
         md5 = md5 or hashlib.md5(hashed, usedforsecurity=False).hexdigest()

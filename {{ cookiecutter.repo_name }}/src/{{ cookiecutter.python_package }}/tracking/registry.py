@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Set
 from typing import TYPE_CHECKING, Any
 
 from click import ClickException
@@ -38,6 +38,7 @@ def load_model(uri: str) -> Any:
         ClickException: There is no such model, or it cannot be loaded.
     """
     import mlflow
+    from mlflow.entities import LoggedModelInput
 
     then = origin.replayed()
     exact = f"models:/{then['model.id']}" if then.get("model.uri") == uri else uri
@@ -55,7 +56,7 @@ def load_model(uri: str) -> Any:
         mlflow.set_tags(
             {"model.uri": uri, "model.id": about.model_id, "model.run_id": about.run_id}
         )
-        used = mlflow.entities.LoggedModelInput(about.model_id)
+        used = LoggedModelInput(about.model_id)
         mlflow.MlflowClient().log_inputs(run.info.run_id, models=[used])
     return loaded.get_raw_model()
 
@@ -101,33 +102,22 @@ def promote(
     if origin.replayed():
         return {"decision": "none: a replay", "metric": metric, "score": score}
     decision = {"decision": "champion", "metric": metric, "score": score}
+    decision["against"] = "no other champion"
     with store.locked(mlflow.get_registry_uri()):  # trainings take turns at a database
         model = mlflow.MlflowClient().get_logged_model(model_uri.rpartition("/")[2])
         present, known = champion(name), latest(name)
-        ours, against = find(model, name, known), "no other champion"
+        ours = find(model, name, known)
         if present and present != ours:
-            theirs, against = judge(name, present, measure, metric)
+            theirs, decision["against"] = judge(name, present, measure, metric)
             if theirs is not None and sign * (score - theirs) < margin:
                 decision["decision"] = "challenger"
-        decision["against"] = against
         ours = ours or register(model, name, tagged(decision), new=not known)
         if decision["decision"] == "champion":
-            # A registry without a lock: trainings at the same time have not seen each
-            # other. Whoever looks last puts the best of them in its place.
-            now = champion(name)
+            before = known.keys() - ({champion(name)} - {present})
             make(name, "champion", ours)
-            rivals = {
-                number: float(version.tags["registry.score"])
-                for number, version in latest(name).items()
-                if (number not in known or number == now != present)
-                and version.tags.get("registry.decision") == "champion"
-                and version.tags.get("registry.metric") == metric
-            }
-            rivals[ours] = score
-            best = max(rivals, key=lambda n: (sign * rivals[n], int(n)))
-            if best != ours:
-                make(name, "champion", best)
-                against = f"{rivals[best]:.4g} of version {best}"
+            if better_one := outdone(name, ours, decision, before, sign):
+                make(name, "champion", better_one[0])
+                against = f"{better_one[1]:.4g} of version {better_one[0]}"
                 decision |= {"decision": "challenger", "against": against}
                 for key, value in tagged(decision).items():
                     mlflow.MlflowClient().set_model_version_tag(name, ours, key, value)
@@ -137,9 +127,29 @@ def promote(
     mlflow.set_tags({provenance.scoped(k): v for k, v in tagged(decision).items()})
     logger.info(
         "Model %s version %s is %s: %s %.4g, against %s and a margin of %s.",
-        *(name, ours, decision["decision"], metric, score, against, margin),
+        *(name, ours, decision["decision"], metric, score, decision["against"], margin),
     )
     return decision
+
+
+def outdone(
+    name: str, ours: str, decision: dict[str, Any], before: Set[str], sign: int
+) -> tuple[str, float] | None:
+    """Return the best version, and its score, that became champion beside ours.
+
+    Trainings at the same time have not seen each other. Whoever looks last puts the
+    best of them in its place; ``before`` are the versions that were known already.
+    """
+    rivals = {
+        number: float(version.tags["registry.score"])
+        for number, version in latest(name).items()
+        if number not in before
+        and version.tags.get("registry.decision") == "champion"
+        and version.tags.get("registry.metric") == decision["metric"]
+    }
+    rivals[ours] = decision["score"]
+    best = max(rivals, key=lambda number: (sign * rivals[number], int(number)))
+    return None if best == ours else (best, rivals[best])
 
 
 def judge(
@@ -194,8 +204,9 @@ def latest(name: str) -> dict[str, ModelVersion]:
     """Return the latest versions by number."""
     from mlflow import MlflowClient
 
-    newest = {"max_results": MOST_AT_ONCE, "order_by": ["version_number DESC"]}
-    found = MlflowClient().search_model_versions(f"name = '{name}'", **newest)
+    found = MlflowClient().search_model_versions(
+        f"name = '{name}'", MOST_AT_ONCE, ["version_number DESC"]
+    )
     return {str(version.version): version for version in found}
 
 
@@ -203,7 +214,8 @@ def find(model: LoggedModel, name: str, known: dict[str, ModelVersion]) -> str |
     """Return the number of the version that a logged model is already, if it is one."""
     for number, version in known.items():
         # SQL stores keep the logged model's id in the source only.
-        if model.model_id in (version.model_id, version.source.rpartition("/")[2]):
+        _, _, source = (version.source or "").rpartition("/")
+        if model.model_id in (version.model_id, source):
             return number
     for version in json.loads(model.tags.get(VERSIONS, "[]")):
         if version["name"] == name:
@@ -220,7 +232,8 @@ def register(model: LoggedModel, name: str, tags: dict[str, str], new: bool) -> 
     if run_id:
         run = client.get_run(run_id)
         kedro = {k: v for k, v in run.data.tags.items() if k.startswith("kedro.")}
-        used = [entry.dataset for entry in run.inputs.dataset_inputs]
+        inputs = run.inputs.dataset_inputs if run.inputs else []
+        used = [entry.dataset for entry in inputs]
         digests = {f"data.{dataset.name}.digest": dataset.digest for dataset in used}
         tags = kedro | digests | tags
     if new:

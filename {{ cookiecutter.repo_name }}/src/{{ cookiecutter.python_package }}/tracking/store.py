@@ -12,7 +12,7 @@ import re
 import sqlite3
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager, nullcontext
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -20,8 +20,9 @@ from urllib.parse import unquote, urlsplit
 from click import ClickException
 from kedro.config import MissingConfigException
 
-# MLflow doubles its waits: one retry comes at once, five of them take a minute.
+# MLflow doubles its waits: one retry comes at once, four take half a minute, five one.
 HURRIED = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOUT": "5"}
+LAST = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "4", "MLFLOW_HTTP_REQUEST_TIMEOUT": "8"}
 PATIENT = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "5", "MLFLOW_HTTP_REQUEST_TIMEOUT": "20"}
 QUIET = "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT"
 DATABASES = ("postgresql", "mysql", "mssql")
@@ -119,27 +120,39 @@ def configure(config: dict[str, Any], project: Path) -> None:
             uri = f"sqlite:///{(project / path[1]).as_posix()}"
         # Not `mlflow.set_tracking_uri`: its choice could not be told from the caller's.
         export("MLFLOW_TRACKING_URI", uri)
-    if uri.startswith("http") and not chosen(QUIET):
-        export(QUIET, "true")  # `show` says it without credentials and a request
+    server = urlsplit(uri)
+    if server.scheme in ("http", "https"):
+        if server.username:
+            # Out of the address, no error of whatever library can show them with it.
+            for name in ("username", "password"):
+                if not chosen(variable := f"MLFLOW_TRACKING_{name.upper()}"):
+                    export(variable, unquote(getattr(server, name) or ""))
+            bare = server._replace(netloc=server.netloc.rpartition("@")[2]).geturl()
+            put = os.environ.__setitem__ if chosen("MLFLOW_TRACKING_URI") else export
+            put("MLFLOW_TRACKING_URI", bare)
+        if not chosen(QUIET):
+            export(QUIET, "true")  # `show` says it, without a request
 
 
 def show(run: Any) -> None:
     """Say where a run is to be seen, if that is a page."""
-    uri = re.sub(r"//.*@", "//", os.environ["MLFLOW_TRACKING_URI"].rstrip("/"))
+    uri = os.environ["MLFLOW_TRACKING_URI"].rstrip("/")
     if uri.startswith("http"):
         page = f"{uri}/#/experiments/{run.info.experiment_id}/runs/{run.info.run_id}"
-        logger.info("Run %s is recorded at %s", run.info.run_name, page)
+        logger.info("Run %s is recorded at %s", run.info.run_name, mask(page))
 
 
 @contextmanager
-def hurried() -> Iterator[None]:
-    """Wait for a server for seconds only: to begin with, or when it is given up."""
-    before = {name: os.environ[name] for name in HURRIED if not chosen(name)}
-    os.environ.update({name: HURRIED[name] for name in before})
+def waiting(settings: dict[str, str]) -> Iterator[None]:
+    """Wait for a server as long as these settings say, unless the user has said it."""
+    before = {name: os.environ[name] for name in settings if not chosen(name)}
+    for name in before:
+        export(name, settings[name])
     try:
         yield
     finally:
-        os.environ.update(before)
+        for name, value in before.items():
+            export(name, value)
 
 
 @contextmanager
@@ -153,7 +166,7 @@ def first_contact(project: Path) -> Iterator[None]:
     file = sqlite_file(uri)
     inside = file if file and file.is_relative_to(project) else None
     try:
-        with hurried(), locked(uri):
+        with waiting(HURRIED), locked(uri):
             if inside and inside.exists():
                 bring_home(inside, project)
             yield
@@ -183,7 +196,7 @@ class LastCalls:
     """Calls at the end of a run: each may fail, and all wait about a minute at most."""
 
     def __init__(self) -> None:
-        self._until = time.monotonic() + 60
+        self.until = time.monotonic() + 60
         self.missing: list[str] = []
 
     def attempt(
@@ -196,11 +209,11 @@ class LastCalls:
             call: The function, and ``args`` for it.
             last: Whether it is called, in a hurry, when the minute is over.
         """
-        late = time.monotonic() > self._until
+        late = time.monotonic() > self.until
         try:
             if late and not last:
                 raise TimeoutError("no time left")
-            with hurried() if late else nullcontext():
+            with waiting(HURRIED if late else LAST):
                 call(*args)
         except Exception as error:
             self.missing.append(f"{what}: {first_line(error)}")
@@ -216,6 +229,17 @@ class LastCalls:
             logger.error("MLflow did not take all of run %s: %s", run_id, said)
             tag = (run_id, "record.missing", said[:5000])
             self.attempt("what is missing", MlflowClient().set_tag, *tag)
+
+
+def delete_twins(run: Any, tag: str) -> None:
+    """Delete runs that were made with ours, when a server's answer was lost."""
+    from mlflow import MlflowClient
+
+    client, same = MlflowClient(), f"tags.`{tag}` = '{run.data.tags[tag]}'"
+    for twin in client.search_runs([run.info.experiment_id], same):
+        if twin.info.run_id != run.info.run_id:
+            client.set_terminated(twin.info.run_id, "KILLED")
+            client.delete_run(twin.info.run_id)  # restorable, and empty
 
 
 def insist(call: Callable, *args: Any, **kwargs: Any) -> Any:
@@ -299,11 +323,13 @@ def experiment_id(config: dict[str, Any], project: Path) -> str:
         TrackingError: The experiment was deleted.
     """
     from mlflow import MlflowClient
+    from mlflow.entities import Experiment
     from mlflow.exceptions import MlflowException
 
     client, uri = MlflowClient(), os.environ["MLFLOW_TRACKING_URI"]
     name = os.environ.get("MLFLOW_EXPERIMENT_NAME") or config.get("experiment_name")
-    name = name or __package__.partition(".")[0]
+    name = name or __name__.partition(".")[0]
+    experiment: Experiment | None
     if given := chosen("MLFLOW_EXPERIMENT_ID"):
         experiment = client.get_experiment(given)
     elif not (experiment := client.get_experiment_by_name(name)):
@@ -326,7 +352,8 @@ def experiment_id(config: dict[str, Any], project: Path) -> str:
             "another in conf/base/mlflow.yml or MLFLOW_EXPERIMENT_NAME."
         )
     place = urlsplit(experiment.artifact_location)
-    if uri.startswith(DATABASES) and place.scheme in ("", "file"):
+    local = uri.startswith(DATABASES) and place.scheme in ("", "file")
+    if local and not config.get("artifact_location"):
         logger.warning(
             "Artifacts of %s go to %s, which only this machine sees: name an "
             "`artifact_location` in conf/base/mlflow.yml, for a new experiment.",

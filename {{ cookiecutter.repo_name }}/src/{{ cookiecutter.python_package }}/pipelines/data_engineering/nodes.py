@@ -25,5 +25,6 @@ def split_data(
     Raises:
         ValueError: A part would be too small to hold every species.
     """
-    train, test = train_test_split(iris, stratify=iris[TARGET], **options)
+    parts: Any = train_test_split(iris, stratify=iris[TARGET], **options)
+    train, test = parts
     return train, test

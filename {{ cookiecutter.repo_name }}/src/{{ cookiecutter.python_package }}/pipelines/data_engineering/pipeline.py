@@ -10,7 +10,7 @@ def create_pipeline(**kwargs) -> Pipeline:
     return Pipeline(
         [
             Node(
-                func=split_data,
+                split_data,
                 inputs=["iris", "params:split_options"],
                 outputs=["train", "test"],
                 name="split_data",

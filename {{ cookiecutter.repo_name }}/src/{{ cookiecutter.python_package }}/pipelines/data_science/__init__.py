@@ -1,5 +1,6 @@
 """From the tables to a logged model and its measured quality."""
 
+from .nodes import predict
 from .pipeline import create_pipeline
 
-__all__ = ["create_pipeline"]
+__all__ = ["create_pipeline", "predict"]

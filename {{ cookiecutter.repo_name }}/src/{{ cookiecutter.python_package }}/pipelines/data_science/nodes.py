@@ -1,4 +1,8 @@
-"""Nodes of the data science pipeline, and what they record about the model."""
+"""Nodes of the data science pipeline.
+
+A table has a flower a row: measures in cm in the columns ``FEATURES``, and the species
+in ``TARGET``.
+"""
 
 import logging
 from typing import Any
@@ -7,11 +11,7 @@ import mlflow
 import pandas as pd
 from mlflow.models import infer_signature
 from sklearn.linear_model import LogisticRegression
-from sklearn.metrics import (
-    accuracy_score,
-    log_loss,
-    precision_recall_fscore_support,
-)
+from sklearn.metrics import accuracy_score, log_loss, precision_recall_fscore_support
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
@@ -25,17 +25,31 @@ logger = logging.getLogger(__name__)
 
 
 def train_model(train: pd.DataFrame, options: dict[str, Any]) -> Pipeline:
-    """Fit a multi-class logistic regression on standardised measures.
+    """Fit the estimator on standardised measures.
 
     Args:
-        train: Measures in cm and the species, a flower a row.
-        options: Arguments of scikit-learn's ``LogisticRegression``.
+        train: The flowers to learn from.
+        options: Arguments of the estimator, which refuses those it does not know.
 
     Returns:
         A pipeline that takes the columns ``FEATURES`` and predicts the species.
     """
     model = make_pipeline(StandardScaler(), LogisticRegression(**options))
     return model.fit(train[FEATURES], train[TARGET])
+
+
+def predict(model: Pipeline, test: pd.DataFrame) -> pd.DataFrame:
+    """Predict the species of flowers, here and in scoring.
+
+    Returns:
+        The predicted species and, if the model has probabilities, a column of them
+        for each species; rows as in ``test``.
+    """
+    features = test[FEATURES]
+    predictions = pd.DataFrame({TARGET: model.predict(features)}, index=test.index)
+    if hasattr(model, "predict_proba"):
+        predictions[[*map(str, model.classes_)]] = model.predict_proba(features)
+    return predictions
 
 
 def log_model(model: Pipeline, test: pd.DataFrame) -> str:
@@ -45,71 +59,47 @@ def log_model(model: Pipeline, test: pd.DataFrame) -> str:
 
     Args:
         model: The fitted pipeline.
-        test: Measures in cm, a flower a row; the first are logged as input example.
+        test: Flowers, of which the first are logged as input example.
 
     Returns:
         The URI of the model that answers with the species.
     """
     example = test[FEATURES].head()
-    options = {"input_example": example, **tracking.portable(model)}
-    answers = predict(model, example)
+    answers = predict(model, test.head())
+    portable = tracking.portable(model)
     if list(answers) != [TARGET]:
         mlflow.sklearn.log_model(
             model,
             name="probabilities",
             signature=infer_signature(example, answers.drop(columns=TARGET)),
             pyfunc_predict_fn="predict_proba",
-            **options,
+            **portable,
         )
     # A named column: a bare array of texts has no type that Spark reads.
-    signature = infer_signature(example, answers[TARGET])
     logged = mlflow.sklearn.log_model(
-        model, name="model", signature=signature, **options
+        model,
+        name="model",
+        signature=infer_signature(example, answers[TARGET]),
+        input_example=example,
+        **portable,
     )
     return logged.model_uri
 
 
-def predict(model: Pipeline, test: pd.DataFrame) -> pd.DataFrame:
-    """Predict the species of flowers.
-
-    Args:
-        model: The fitted pipeline.
-        test: Measures in cm, a flower a row.
-
-    Returns:
-        The predicted species and, if the model has probabilities, a column of them
-        for each species; rows as in ``test``.
-    """
-    features = test[FEATURES]
-    predictions = pd.DataFrame({TARGET: model.predict(features)})
-    if not hasattr(model, "predict_proba"):
-        return predictions
-    species = [str(name) for name in model.classes_]
-    probabilities = pd.DataFrame(model.predict_proba(features), columns=species)
-    return predictions.join(probabilities)
-
-
 def measure(test: pd.DataFrame, predictions: pd.DataFrame) -> dict[str, float]:
-    """Measure predictions against the true species.
-
-    Args:
-        test: The true species, a flower a row.
-        predictions: As ``predict`` returns them, rows as in ``test``.
+    """Measure what ``predict`` returns for a table against its true species.
 
     Returns:
         Accuracy, macro averages of precision, recall and F1 (all 0 to 1) and, if there
         are probabilities, log loss (nats).
     """
     truth, predicted = test[TARGET], predictions[TARGET]
+    macro: dict[str, Any] = {"average": "macro", "zero_division": 0}
     precision, recall, f1, _ = precision_recall_fscore_support(
-        truth, predicted, average="macro", zero_division=0
+        truth, predicted, **macro
     )
-    metrics = {
-        "accuracy": accuracy_score(truth, predicted),
-        "precision_macro": precision,
-        "recall_macro": recall,
-        "f1_macro": f1,
-    }
+    metrics = {"accuracy": accuracy_score(truth, predicted)}
+    metrics |= {"precision_macro": precision, "recall_macro": recall, "f1_macro": f1}
     probabilities = predictions.drop(columns=TARGET).sort_index(axis="columns")
     if not probabilities.empty:
         species = list(probabilities)
@@ -118,15 +108,7 @@ def measure(test: pd.DataFrame, predictions: pd.DataFrame) -> dict[str, float]:
 
 
 def report_accuracy(test: pd.DataFrame, predictions: pd.DataFrame) -> dict[str, float]:
-    """Measure the predictions, and log the metrics to MLflow.
-
-    Args:
-        test: The true species, a flower a row.
-        predictions: As ``predict`` returns them, rows as in ``test``.
-
-    Returns:
-        The metrics of ``measure``.
-    """
+    """Log to MLflow, and return, what ``measure`` says of the predictions."""
     metrics = measure(test, predictions)
     if "log_loss" not in metrics:
         logger.info("The model has no probabilities: log loss is left out.")
@@ -144,9 +126,9 @@ def promote_model(
 
     Args:
         model_uri: The logged model.
-        metrics: What ``report_accuracy`` has measured of it.
-        test: Measures in cm and the true species, by which the champion is measured.
-        options: ``name``, ``metric``, ``better``, ``margin`` of ``tracking.promote``.
+        metrics: What ``measure`` has said of it.
+        test: The rows by which the champion is measured, too.
+        options: ``name``, ``metric``, ``better`` and ``margin``.
 
     Returns:
         The decision, and what it was made from.

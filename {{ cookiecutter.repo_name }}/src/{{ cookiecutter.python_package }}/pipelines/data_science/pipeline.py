@@ -11,37 +11,27 @@ def create_pipeline(**kwargs) -> Pipeline:
     return Pipeline(
         [
             Node(
-                func=train_model,
+                train_model,
                 inputs=["train", "params:model_options"],
                 outputs="model",
                 name="train_model",
             ),
+            Node(log_model, ["model", "test"], "model_uri", name="log_model"),
+            Node(predict, ["model", "test"], "predictions", name="predict"),
             Node(
-                func=log_model,
-                inputs=["model", "test"],
-                outputs="model_uri",
-                name="log_model",
-            ),
-            Node(
-                func=predict,
-                inputs=["model", "test"],
-                outputs="predictions",
-                name="predict",
-            ),
-            Node(
-                func=report_accuracy,
+                report_accuracy,
                 inputs=["test", "predictions"],
                 outputs="metrics",
                 name="report_accuracy",
             ),
             Node(
-                func=draw_quality,
+                draw_quality,
                 inputs=["model", "test", "predictions"],
                 outputs=["confusion_matrix", "quality"],
                 name="draw_quality",
             ),
             Node(
-                func=promote_model,
+                promote_model,
                 inputs=["model_uri", "metrics", "test", "params:promote_options"],
                 outputs="promotion",
                 name="promote_model",

@@ -10,7 +10,7 @@ def create_pipeline(**kwargs) -> Pipeline:
     return Pipeline(
         [
             Node(
-                func=score_flowers,
+                score_flowers,
                 inputs=["new_flowers", "params:score_options"],
                 outputs="scored_flowers",
                 name="score_flowers",
