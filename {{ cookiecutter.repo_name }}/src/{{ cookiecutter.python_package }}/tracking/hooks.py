@@ -79,12 +79,12 @@ class MLflowRunHooks:
                 self._prepare_for_the_end()
                 taken = provenance.taken(pipeline, catalog, given)
                 provenance.record_origin(run, tags, taken)
-                dirty = tags.get("git.dirty") == "true"
-                given = origin.options(run_params, self._env, pipeline, catalog)
-                origin.record(recording.mlflow_id, given, self._project, dirty)
             store.show(run)
-            files = provenance.record_files(recording.mlflow_id, pipeline, catalog)
+            mlflow_id, dirty = recording.mlflow_id, tags.get("git.dirty") == "true"
+            files = provenance.record_files(mlflow_id, pipeline, catalog)
             recording.inputs.update(files)
+            given = origin.options(run_params, self._env, catalog, files)
+            origin.record(mlflow_id, self._project, given, files, dirty)
         except BaseException as error:
             if run_id in self._recordings:
                 status = "FAILED" if isinstance(error, Exception) else "KILLED"

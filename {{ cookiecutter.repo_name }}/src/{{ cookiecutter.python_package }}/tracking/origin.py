@@ -1,4 +1,4 @@
-"""What a run must know to be repeated: its command, its code, its packages."""
+"""What repeats a run: its options and inputs, its changes to the code, its packages."""
 
 from __future__ import annotations
 
@@ -8,57 +8,98 @@ import os
 import platform
 import re
 import shlex
-import shutil
-import subprocess
 import tempfile
-from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from kedro.io import DatasetError
-from omegaconf import OmegaConf
-
 from . import store
+from .provenance import FILTERS, SECRET, File, flatten, git
 
 FOLDER = "environment"  # of a run's artifacts
-COMMAND, DIFF, PACKAGES = "run.json", "code.diff", "packages.txt"
-LARGEST_DIFF = 5_000_000  # bytes of changed files
-HIDDEN = "***"
+OPTIONS, DIFF, PACKAGES = "run.json", "code.diff", "packages.txt"
 REPLAY = "replay.of"  # the tag that names the run that is repeated
-SECRET = re.compile(r"(^|[._-])(password|passwd|secret|token|api_?key|credentials?)$")
-FILTERS = ("tags", "node_names", "from_nodes", "to_nodes", "from_inputs", "to_outputs")
-# The whole repository, without what is somebody's own.
+HIDDEN = "***"
+LARGEST_DIFF = 5_000_000  # bytes
+# The whole repository, without what is somebody's own; whatever git is set to show.
 SHARED = (":/", ":(exclude)conf/local", ":(exclude,top,glob)**/credentials*")
+PLAIN = ("--binary", "--no-ext-diff", "--no-textconv", "--no-color", "--no-renames")
+PLAIN += ("--src-prefix=a/", "--dst-prefix=b/")
 
 
-def git(project: Path, *words: str, **environment: str) -> bytes:
-    """Return what git prints; nothing where it fails or is not installed."""
-    try:
-        return subprocess.run(
-            ["git", "-C", str(project), *words],
-            env={**os.environ, **environment},
-            capture_output=True,
-        ).stdout
-    except FileNotFoundError:
-        return b""
+def replayed() -> dict[str, str]:
+    """Return the tags of the active run, if it repeats another."""
+    import mlflow
+
+    run = mlflow.active_run()
+    return run.data.tags if run and REPLAY in run.data.tags else {}
 
 
-def git_state(project: Path) -> dict[str, str]:
-    """Return commit, branch, remote and whether files differ; nothing outside git."""
-    status = git(project, "status", "--porcelain=v2", "--branch").decode()
-    about = dict(re.findall(r"^# branch\.(\w+) (.*)$", status, re.MULTILINE))
-    if not re.fullmatch(r"[0-9a-f]+", about.get("oid", "")):
-        return {}
-    found = {"mlflow.source.git.commit": about["oid"]}
-    if about["head"] != "(detached)":
-        found["mlflow.source.git.branch"] = about["head"]
-    # The remote of this branch, or origin, without asking it.
-    remote = git(project, "ls-remote", "--get-url").decode().strip()
-    if remote not in ("", "origin"):
-        found["mlflow.source.git.repoURL"] = store.mask(remote)
-    dirty = any(line[0] != "#" for line in status.splitlines())
-    return found | {"git.dirty": str(dirty).lower()}
+def record(
+    run_id: str,
+    project: Path,
+    given: dict[str, Any],
+    files: dict[str, File | None],
+    dirty: bool,
+) -> None:
+    """Log on a run what repeats it: its options, and its inputs, code and packages."""
+    from mlflow import MlflowClient
+
+    client, here = MlflowClient(), f"{project.as_posix()}/"
+    used = {f.path.as_posix().removeprefix(here): f.digest for f in files.values() if f}
+    written = json.dumps({"run": given, "inputs": used}, indent=2)
+    client.set_tag(run_id, "kedro.command", command(given)[:5000])
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder, OPTIONS).write_text(written, "utf-8")
+        Path(folder, PACKAGES).write_text(packages(project), "utf-8")
+        if dirty:
+            changes, digest = diff(project)
+            Path(folder, DIFF).write_bytes(changes)
+            client.set_tag(run_id, "git.diff", digest)
+        client.log_artifacts(run_id, folder, FOLDER)
+
+
+def options(
+    run_params: dict[str, Any], env: str, catalog: Any, files: dict[str, File | None]
+) -> dict[str, Any]:
+    """Return the options of ``kedro run`` that repeat a run, as ``--config`` has them.
+
+    Versioned inputs are named in the version that is loaded now; values of names like
+    ``password`` are hidden.
+    """
+    entry = catalog.config_resolver.resolve_pattern
+    inputs = ((n, file) for n, file in files.items() if entry(n).get("versioned"))
+    versions = {name: file.path.parent.name for name, file in inputs if file}
+    versions |= run_params.get("load_versions") or {}
+    runner = re.search(r"<(?:kedro\.[\w.]+\.)?([\w.]+) ", str(run_params["runner"]))
+    given = store.mask(json.dumps(run_params["runtime_params"] or {}, default=str))
+    lists = {name: run_params.get(name) for name in (*FILTERS, "namespaces")}
+    lists["pipelines"] = run_params["pipeline_names"]
+    lists["load_versions"] = [":".join(item) for item in versions.items()]
+    found = {
+        "env": env,
+        "runner": runner[1] if runner else "",
+        "only_missing_outputs": bool(run_params.get("only_missing_outputs")),
+        **{name: ",".join(chosen or []) for name, chosen in lists.items()},
+        "params": json.loads(given, object_hook=without_secrets),
+    }
+    return {name: value for name, value in found.items() if value}
+
+
+def without_secrets(values: dict[str, Any]) -> dict[str, Any]:
+    """Hide the values of names like ``password``."""
+    return {k: HIDDEN if SECRET.search(k.lower()) else v for k, v in values.items()}
+
+
+def command(given: dict[str, Any]) -> str:
+    """Return options as one types them."""
+    words = []
+    for name, value in given.items():
+        if name == "params":
+            value = ",".join(f"{k}={text}" for k, text in flatten(value).items())
+        option = f"--{name.replace('node_names', 'nodes').replace('_', '-')}"
+        words.append(option if value is True else f"{option}={value}")
+    return shlex.join(["kedro", "run", *words])
 
 
 def diff(project: Path) -> tuple[bytes, str]:
@@ -67,153 +108,38 @@ def diff(project: Path) -> tuple[bytes, str]:
     Neither what git ignores nor what is in conf/local. The repository is not written
     to. In the place of the digest, a sentence says what is missing.
     """
-    options = ("--porcelain", "-z", "--untracked-files=all", "--no-renames")
-    changed = git(project, "status", *options, "--", *SHARED).split(b"\0")
-    words = ("rev-parse", "--show-toplevel", "--git-path", "index", "--git-path")
-    paths = git(project, *words, "objects").splitlines()
-    top, index, objects = (project / os.fsdecode(path) for path in paths)
-    files = [top / os.fsdecode(entry[3:]) for entry in changed if entry]
-    size = sum(file.stat().st_size for file in files if file.is_file())
-    if size > LARGEST_DIFF:
-        return b"", f"left out: the changed files are {size / 1e6:.0f} MB"
-    with tempfile.TemporaryDirectory() as folder:
-        scratch = {
-            "GIT_INDEX_FILE": f"{folder}/index",
-            "GIT_OBJECT_DIRECTORY": folder,
-            "GIT_ALTERNATE_OBJECT_DIRECTORIES": str(objects),
-        }
-        if index.exists():
-            shutil.copy(index, scratch["GIT_INDEX_FILE"])
-        git(project, "add", "--all", "--", *SHARED, **scratch)
-        against = ("--cached", "-p", "--binary", "HEAD", "--", *SHARED)
-        found = git(project, "diff-index", *against, **scratch)
+    top = Path(os.fsdecode(git(project, "rev-parse", "--show-toplevel").rstrip()))
+    words = ("--others", "--exclude-standard", "--full-name", "-z", "--", *SHARED)
+    listed = git(project, "ls-files", *words).split(b"\0")
+    new = [os.fsdecode(name) for name in listed if name]
+    size, found = sum((top / name).lstat().st_size for name in new), b""
+    if size <= LARGEST_DIFF:
+        found = git(project, "diff", *PLAIN, "HEAD", "--", *SHARED)
+        for name in new:
+            found += git(top, "diff", *PLAIN, "--no-index", "--", os.devnull, name)
+    if max(size, len(found)) > LARGEST_DIFF:
+        return b"", f"left out: it is over {LARGEST_DIFF / 1e6:.0f} MB"
     text = found.decode("utf-8", "surrogateescape")
-    masked = store.mask(text)
-    if masked != text:
+    if (masked := store.mask(text)) != text:
         why = "masked: it holds what looks like credentials"
         return masked.encode("utf-8", "surrogateescape"), why
     return found, hashlib.md5(found, usedforsecurity=False).hexdigest()
-
-
-def options(
-    run_params: dict[str, Any], env: str, pipeline: Any, catalog: Any
-) -> dict[str, Any]:
-    """Return the options of ``kedro run`` that repeat a run, as ``--config`` has them.
-
-    Versioned inputs are named in the version that is loaded now.
-    """
-    versions = dict(run_params.get("load_versions") or {})
-    for name in sorted(pipeline.inputs()):
-        if catalog.config_resolver.resolve_pattern(name).get("versioned"):
-            try:
-                versions.setdefault(name, catalog.get(name).resolve_load_version())
-            except DatasetError:  # the node that loads it will say so
-                continue
-    runner = re.search(r"<(?:kedro\.[\w.]+\.)?([\w.]+) ", str(run_params["runner"]))
-    found = {
-        "env": env,
-        "pipelines": ",".join(run_params["pipeline_names"] or []),
-        **{name: ",".join(run_params[name] or []) for name in FILTERS},
-        "namespaces": ",".join(run_params.get("namespaces") or []),
-        "load_versions": ",".join(":".join(item) for item in versions.items()),
-        "runner": runner[1] if runner and runner[1] != "SequentialRunner" else "",
-        "only_missing_outputs": bool(run_params.get("only_missing_outputs")),
-        "params": without_secrets(run_params["runtime_params"]),
-    }
-    return {name: value for name, value in found.items() if value}
-
-
-def without_secrets(value: Any, name: str = "") -> Any:
-    """Hide the values of names like ``password``, and credentials in texts."""
-    if isinstance(value, dict):
-        return {k: without_secrets(v, f"{name}.{k}") for k, v in value.items()}
-    if SECRET.search(name.lower()):
-        return HIDDEN
-    return store.mask(value) if isinstance(value, str) else value
-
-
-def command(given: dict[str, Any]) -> str:
-    """Return options as a command line; one that names their file, if none can be."""
-    words = ["kedro", "run"]
-    for name, value in given.items():
-        option = f"--{'nodes' if name == 'node_names' else name.replace('_', '-')}"
-        if name == "params":
-            typed = {key: str(leaf) for key, leaf in leaves(value)}
-            for key, leaf in leaves(value):
-                same = leaf == HIDDEN or parse(typed[key]) == leaf
-                if "," in typed[key] or not same:
-                    return f"kedro run --config={COMMAND}"
-            value = ",".join(f"{key}={text}" for key, text in typed.items())
-        words.append(option if value is True else f"{option}={value}")
-    return shlex.join(words)
-
-
-def leaves(parameters: dict[str, Any], before: str = "") -> Iterator[tuple[str, Any]]:
-    """Yield nested parameters by their dotted names."""
-    for name, value in parameters.items():
-        if isinstance(value, dict) and value:
-            yield from leaves(value, f"{before}{name}.")
-        else:
-            yield f"{before}{name}", value
-
-
-def parse(text: str) -> Any:
-    """Read a parameter as Kedro reads it from the command line: ``1e-2`` is 0.01."""
-    try:
-        return OmegaConf.from_dotlist([f"value={text}"])["value"]
-    except Exception:  # not YAML: a text
-        return text
 
 
 def packages(project: Path) -> str:
     """Return the installed packages as ``uv pip sync`` takes them, without our own."""
     found: dict[str, str] = {}
     for installed in metadata.distributions():
-        about = installed.metadata
-        name, version = about["Name"], about["Version"]
-        if not name or name.lower() in found:  # broken, or hidden by an earlier one
-            continue
+        name, version = (installed.metadata[key] for key in ("Name", "Version"))
         source = json.loads(installed.read_text("direct_url.json") or "{}")
         line, url = f"{name}=={version}", source.get("url", "")
-        if url.rstrip("/") == project.as_uri():
-            continue
         if vcs := source.get("vcs_info"):
             line = f"{name} @ {vcs['vcs']}+{url}@{vcs['commit_id']}"
         elif url.startswith("file:"):
             line = f"# {line} came from a folder or file of that machine"
         elif url:
             line = f"{name} @ {url}"
-        found[name.lower()] = store.mask(line)
+        if name and url.rstrip("/") != project.as_uri():
+            found.setdefault(name.lower(), store.mask(line))  # the first is imported
     lines = [f"# Python {platform.python_version()}", *sorted(found.values())]
     return "\n".join(lines) + "\n"
-
-
-def replayed() -> dict[str, str]:
-    """Return the tags of the run that this process repeats, if it repeats one."""
-    given = json.loads(os.environ.get("MLFLOW_RUN_CONTEXT") or "{}")
-    return given if REPLAY in given else {}
-
-
-def record(run_id: str, given: dict[str, Any], project: Path, dirty: bool) -> None:
-    """Log on a run what repeats it.
-
-    Args:
-        run_id: MLflow's.
-        given: What ``options`` returned.
-        project: The project's folder.
-        dirty: Whether files differ from the commit.
-    """
-    from mlflow import MlflowClient
-    from mlflow.entities import RunTag
-
-    tags = {"kedro.command": command(given)[:5000]}
-    with tempfile.TemporaryDirectory() as folder:
-        written = json.dumps({"run": given}, indent=2, default=str)
-        Path(folder, COMMAND).write_text(written, "utf-8")
-        Path(folder, PACKAGES).write_text(packages(project), "utf-8")
-        if dirty:
-            found, tags["git.diff"] = diff(project)
-            Path(folder, DIFF).write_bytes(found)
-        MlflowClient().log_artifacts(run_id, folder, FOLDER)
-    entries = [RunTag(*item) for item in tags.items()]
-    MlflowClient().log_batch(run_id, tags=entries, synchronous=True)

@@ -20,13 +20,15 @@ from typing import Any, NamedTuple
 from click import ClickException
 from kedro.io import DatasetError
 from kedro.runner import Task
+from omegaconf import OmegaConf
 from packaging.requirements import InvalidRequirement, Requirement
 
 from . import store
-from .origin import FILTERS, HIDDEN, SECRET, git_state, parse
 
 LONGEST_NAME, LONGEST_VALUE, LONGEST_TAG = 250, 6000, 8000
+SECRET = re.compile(r"(^|[._-])(password|passwd|secret|token|api_?key|credentials?)$")
 PACKAGE = Path(__file__).resolve().parents[1]
+FILTERS = ("tags", "node_names", "from_nodes", "to_nodes", "from_inputs", "to_outputs")
 
 logger = logging.getLogger(__name__)
 namespace: ContextVar[str | None] = ContextVar("namespace", default=None)
@@ -133,6 +135,35 @@ def identity(
     }
 
 
+def git(project: Path, *words: str, **environment: str) -> bytes:
+    """Return what git prints; nothing where it fails or is not installed."""
+    command = ["git", "-C", str(project), *words]
+    try:
+        env = {**os.environ, **environment}
+        return subprocess.run(command, capture_output=True, env=env).stdout
+    except FileNotFoundError:
+        return b""
+
+
+def git_state(project: Path) -> dict[str, str]:
+    """Return commit, branch, remote, whether files differ; nothing outside of git."""
+    status = git(project, "status", "--porcelain=v2", "--branch").decode()
+    about = dict(re.findall(r"^# branch\.(\w+) (.*)$", status, re.MULTILINE))
+    if not re.fullmatch(r"[0-9a-f]+", about.get("oid", "")):
+        return {}
+    # The remote of this branch, or origin, without asking it.
+    remote = git(project, "ls-remote", "--get-url").decode().strip()
+    where = {
+        "mlflow.source.git.branch": about["head"].replace("(detached)", ""),
+        "mlflow.source.git.repoURL": "" if remote == "origin" else store.mask(remote),
+    }
+    return {
+        "mlflow.source.git.commit": about["oid"],
+        "git.dirty": str(bool(re.search("^[^#]", status, re.MULTILINE))).lower(),
+        **{name: text for name, text in where.items() if text},
+    }
+
+
 def flatten(parameters: dict[str, Any]) -> dict[str, str]:
     """Turn nested parameters into MLflow's: dotted names, values as text.
 
@@ -147,12 +178,20 @@ def flatten(parameters: dict[str, Any]) -> dict[str, str]:
         if isinstance(value, dict) and value:
             todo += [(f"{name}.{key}", child) for key, child in reversed(value.items())]
             continue
-        text = HIDDEN if SECRET.search(str(name).lower()) else str(value)
+        text = "***" if SECRET.search(str(name).lower()) else str(value)
         name = re.sub(r"[^\w.\- ]", "_", str(name)).strip(". ")[:LONGEST_NAME] or "_"
         while name in flat:
             name = name[: LONGEST_NAME - 1] + "_"
         flat[name] = text[:LONGEST_VALUE]
     return flat
+
+
+def parse(text: str) -> Any:
+    """Read a parameter as Kedro reads it from the command line: ``1e-2`` is 0.01."""
+    try:
+        return OmegaConf.from_dotlist([f"value={text}"])["value"]
+    except Exception:  # not YAML: a text
+        return text
 
 
 def taken(pipeline: Any, catalog: Any, given: dict[str, Any]) -> dict[str, str]:
@@ -231,9 +270,9 @@ def record_files(run_id: str, pipeline: Any, catalog: Any) -> dict[str, File | N
     return found
 
 
-def digest(path: Path) -> str:
-    """Return the MD5 digest of a file's bytes, as ``md5sum`` does."""
-    hashed = hashlib.md5(usedforsecurity=False)
+def digest(path: Path, algorithm: str = "md5") -> str:
+    """Return the digest of a file's bytes, as ``md5sum`` does."""
+    hashed = hashlib.new(algorithm, usedforsecurity=False)
     with path.open("rb") as file:
         while block := file.read(1 << 20):
             hashed.update(block)

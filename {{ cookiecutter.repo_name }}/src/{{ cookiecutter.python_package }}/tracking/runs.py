@@ -17,8 +17,13 @@ from click import ClickException
 
 from . import origin, store
 
-ORIGIN, INCOMPLETE = "origin.run_id", "origin.incomplete"  # tags of received runs
-env_option = click.option("--env", "-e", help="The environment of conf/ to look in.")
+COMMIT = "mlflow.source.git.commit"
+# Tags of received runs and models.
+ORIGIN, EXPERIMENT = "origin.run_id", "origin.experiment"
+INCOMPLETE, REGISTERED = "origin.incomplete", "origin.versions"
+
+Facts = dict[str, dict[str, str]]  # what may differ: by section, then by name
+option = click.option("--env", "-e", help="The environment of conf/ to look in.")
 
 
 class Trouble(ClickException):
@@ -37,22 +42,12 @@ def printable(text: str) -> str:
 
 @contextmanager
 def project_store(
-    project: Path,
-    env: str | None,
-    *,
-    new: bool = False,
-    config: dict[str, Any] | None = None,
+    project: Path, env: str | None, to: dict[str, Any] | None = None
 ) -> Iterator[str]:
-    """Lead MLflow to where ``kedro run`` records; what goes wrong is one line.
+    """Lead MLflow to where ``kedro run`` records; yield the experiment's id.
 
-    Args:
-        project: The project's folder.
-        env: Kedro's environment, None for the default one.
-        new: Whether a store may be made.
-        config: In the place of mlflow.yml.
-
-    Yields:
-        The id of the project's experiment.
+    What goes wrong is one line. Only with ``to``, in the place of mlflow.yml, may a
+    store be made.
     """
     from kedro.framework.session import KedroSession
     from mlflow.exceptions import MlflowException
@@ -62,106 +57,88 @@ def project_store(
     try:
         session: Any = KedroSession.create(project, env=env)
         with session:
-            written = store.read_config(session.load_context().config_loader)
+            config = store.read_config(session.load_context().config_loader)
         file = store.sqlite_file(os.environ["MLFLOW_TRACKING_URI"])
-        if file and not file.exists() and not new:
-            raise ClickException(f"No runs in {file} yet: `kedro run` makes the first.")
+        if file and not file.exists() and to is None:
+            raise Trouble(f"No runs in {file} yet: `kedro run` makes the first.")
         with store.first_contact(project):
-            experiment = store.experiment_id(config or written, project)
+            experiment = store.experiment_id(to or config, project)
         yield experiment
-    except ClickException as error:
-        raise Trouble(error.message) from error
-    except (MlflowException, OSError) as error:
+    except (ClickException, MlflowException, OSError) as error:
         raise Trouble(store.first_line(error)) from error
 
 
-def find(given: str, experiment: str) -> Any:
-    """Return the run of an id, or of the first digits of one in the experiment.
+def find(given: str) -> Any:
+    """Return the run of an id, or of the first digits of one.
 
     Raises:
-        ClickException: There is none, there are several, or it was deleted.
+        Trouble: There is none, there are several, or it was deleted.
     """
     from mlflow import MlflowClient
-    from mlflow.exceptions import MlflowException
+    from mlflow.entities import ViewType
 
-    client, uri = MlflowClient(), store.mask(os.environ["MLFLOW_TRACKING_URI"])
-    found: Sequence[Any] = []
-    if re.fullmatch(r"[0-9a-f]{32}", given):
-        try:
-            found = [client.get_run(given)]
-        except MlflowException as error:
-            if error.error_code != "RESOURCE_DOES_NOT_EXIST":
-                raise
-    elif re.fullmatch(r"[0-9a-f]{4,31}", given):
+    client, found = MlflowClient(), []
+    if re.fullmatch(r"[0-9a-f]{4,32}", given):
+        where = [experiment.experiment_id for experiment in client.search_experiments()]
         begins = f"attributes.run_id LIKE '{given}%'"
-        found = client.search_runs([experiment], begins, max_results=2)
-    if len(found) > 1:
-        raise ClickException(f"Several runs begin with {given}: give more of the id.")
+        found = list(client.search_runs(where, begins, ViewType.ALL, max_results=2))
     if not found:
-        raise ClickException(f"No run {given} at {uri}: `kedro runs` lists the last.")
-    (run,) = found
-    run_id = run.info.run_id
-    if run.info.lifecycle_stage == "deleted":
-        raise ClickException(
-            f"Run {run_id} was deleted: `mlflow runs restore --run-id {run_id}` brings "
-            "it back."
-        )
-    if INCOMPLETE in run.data.tags:
-        raise ClickException(f"Run {run_id} is half received: receive its file again.")
-    return run
+        uri = store.mask(os.environ["MLFLOW_TRACKING_URI"])
+        raise Trouble(f"No run {given} at {uri}: `kedro runs` lists the last.")
+    if len(found) > 1:
+        raise Trouble(f"Several runs begin with {given}: give more of the id.")
+    run_id = found[0].info.run_id
+    if found[0].info.lifecycle_stage == "deleted":
+        restore = f"`mlflow runs restore --run-id {run_id}` brings it back"
+        raise Trouble(f"Run {run_id} was deleted: {restore}.")
+    if INCOMPLETE in found[0].data.tags:
+        raise Trouble(f"Run {run_id} is half received: receive its file again.")
+    return found[0]
 
 
-def artifact(run: Any, name: str) -> str | None:
-    """Return a text that every run has in its artifacts, None where it is missing."""
+def artifact(run: Any, name: str) -> bytes:
+    """Return what every run has in its artifacts; nothing where it is missing."""
     from mlflow import MlflowClient
 
-    path = f"{origin.FOLDER}/{name}"
-    client, run_id = MlflowClient(), run.info.run_id
+    client, run_id, path = MlflowClient(), run.info.run_id, f"{origin.FOLDER}/{name}"
     if path not in [file.path for file in client.list_artifacts(run_id, origin.FOLDER)]:
-        return None
+        return b""
     with tempfile.TemporaryDirectory() as folder:
-        file = Path(client.download_artifacts(run_id, path, folder))
-        return file.read_text("utf-8", "surrogateescape")
+        return Path(client.download_artifacts(run_id, path, folder)).read_bytes()
 
 
-def facts(run: Any) -> dict[str, dict[str, str]]:
-    """Return what may differ between runs: by section, then by name."""
-    tags, found = run.data.tags, parse_packages(artifact(run, origin.PACKAGES) or "")
-    dirty = tags.get("git.diff", "?") if tags.get("git.dirty") == "true" else "none"
-    commit = tags.get("mlflow.source.git.commit")
+def facts(run: Any) -> Facts:
+    """Return what a run has recorded."""
+    tags, inputs = run.data.tags, run.inputs.dataset_inputs
+    known = {name: tags.get(f"kedro.{name}", "?") for name in ("pipeline", "env")}
     return {
-        "run": {
-            "status": run.info.status,
-            **{name: tags.get(f"kedro.{name}", "?") for name in ("pipeline", "env")},
-        },
+        "run": {"status": run.info.status, **known},
         "parameters": dict(run.data.params),
         "metrics": {name: repr(value) for name, value in run.data.metrics.items()},
-        "data": {
-            used.dataset.name: used.dataset.digest for used in run.inputs.dataset_inputs
-        },
-        "packages": found | {"python": tags.get("python.version", "?")},
-        "code": {"commit": commit or "?", "diff": dirty if commit else "?"},
+        "data": {used.dataset.name: used.dataset.digest for used in inputs},
+        "packages": packages(artifact(run, origin.PACKAGES).decode()),
+        "code": code(tags),
     }
 
 
-def parse_packages(text: str) -> dict[str, str]:
+def packages(text: str) -> dict[str, str]:
     """Return versions, or where else a package came from, by name."""
     lines = (line.lstrip("# ") for line in text.splitlines())
-    found = (re.split(r"==| @ ", line, maxsplit=1) for line in lines)
+    found = (re.split(r"==| @ | ", line, maxsplit=1) for line in lines)
     return {part[0]: part[1] for part in found if len(part) == 2}
 
 
-def differences(
-    one: dict[str, dict[str, str]], other: dict[str, dict[str, str]]
-) -> Iterator[tuple[str, str, str, str]]:
-    """Yield section, name and both values of what differs; ``-`` for what is missing.
+def code(tags: dict[str, str]) -> dict[str, str]:
+    """Return the commit of a run and what differs from it."""
+    dirty = tags.get("git.dirty") == "true"
+    diff = tags.get("git.diff", "?") if dirty else "none"
+    return {"commit": tags[COMMIT], "diff": diff} if COMMIT in tags else {}
 
-    Args:
-        one: As ``facts`` returns them.
-        other: The same; what only one of them has as a section is not compared.
-    """
-    for section in [name for name in one if name in other]:
-        here, there = one[section], other[section]
+
+def differences(one: Facts, other: Facts) -> Iterator[tuple[str, str, str, str]]:
+    """Yield section, name and both values of what differs in the first's sections."""
+    for section, here in one.items():
+        there = other[section]
         for name in sorted(here.keys() | there.keys(), key=str.lower):
             pair = here.get(name, "-"), there.get(name, "-")
             if pair[0] != pair[1]:
@@ -179,7 +156,7 @@ def table(rows: Sequence[tuple[str, ...]]) -> str:
 
 @click.group(invoke_without_command=True)
 @click.option("--last", "-n", default=10, show_default=True, help="How many runs.")
-@env_option
+@option
 @click.pass_context
 def runs(context: click.Context, last: int, env: str | None) -> None:
     """Show the last runs of this project: newest first, an id a line.
@@ -190,26 +167,24 @@ def runs(context: click.Context, last: int, env: str | None) -> None:
         return
     from mlflow import MlflowClient
 
+    by_kedro, newest = "tags.`kedro.run_id` LIKE '%'", ["attributes.start_time DESC"]
     with project_store(context.obj.project_path, env) as experiment:
-        made_by_kedro = "tags.`kedro.run_id` LIKE '%'"
-        newest = ["attributes.start_time DESC"]
-        pages = MlflowClient().search_runs(
-            [experiment], made_by_kedro, max_results=last, order_by=newest
-        )
+        where = {"max_results": last, "order_by": newest}
+        pages = MlflowClient().search_runs([experiment], by_kedro, **where)
     found = [run for run in pages if INCOMPLETE not in run.data.tags]
     judged = (run.data.tags.get("registry.metric") for run in found)
     metric = next(filter(None, judged), "metric")
     rows = [("run", "started", "pipeline", "status", metric, "commit", "")]
     for run in found:
-        tags, started = run.data.tags, datetime.fromtimestamp(run.info.start_time / 1e3)
+        info, tags, score = run.info, run.data.tags, run.data.metrics.get(metric)
         rows.append(
             (
-                run.info.run_id[:8],
-                f"{started:%Y-%m-%d %H:%M:%S}",
+                info.run_id[:8],
+                f"{datetime.fromtimestamp(info.start_time / 1e3):%Y-%m-%d %H:%M:%S}",
                 tags.get("kedro.pipeline", ""),
-                run.info.status,
-                f"{run.data.metrics[metric]:.4g}" if metric in run.data.metrics else "",
-                tags.get("mlflow.source.git.commit", "none")[:7],
+                info.status,
+                "" if score is None else f"{score:.4g}",
+                tags.get(COMMIT, "none")[:7],
                 "dirty" if tags.get("git.dirty") == "true" else "",
             )
         )
@@ -219,7 +194,7 @@ def runs(context: click.Context, last: int, env: str | None) -> None:
 @runs.command()
 @click.argument("one", metavar="RUN_ID")
 @click.argument("other", metavar="RUN_ID")
-@env_option
+@option
 @click.pass_obj
 def diff(metadata: Any, one: str, other: str, env: str | None) -> None:
     """Show what differs between two runs, and nothing that does not.
@@ -228,15 +203,9 @@ def diff(metadata: Any, one: str, other: str, env: str | None) -> None:
 
     Exit status: 0 if nothing differs, 1 if something does, 2 in trouble.
     """
-    with project_store(metadata.project_path, env) as experiment:
-        pair = [find(given, experiment) for given in (one, other)]
+    with project_store(metadata.project_path, env):
+        pair = find(one), find(other)
         found = list(differences(*map(facts, pair)))
-    if not found:
-        click.echo("equal")
-        return
-    ids = [run.info.run_id[:8] for run in pair]
-    click.echo(table([("", "", *ids), *found]))
-    commits = [run.data.tags.get("mlflow.source.git.commit") for run in pair]
-    if None not in commits and commits[0] != commits[1]:
-        click.echo(f"The code: git diff {commits[0][:7]} {commits[1][:7]}")
-    raise SystemExit(1)
+    ids = (run.info.run_id[:8] for run in pair)
+    click.echo(table([("", "", *ids), *found]) if found else "equal")
+    raise SystemExit(bool(found))
