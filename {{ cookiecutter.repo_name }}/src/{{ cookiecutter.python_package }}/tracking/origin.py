@@ -23,8 +23,10 @@ HIDDEN = "***"
 LARGEST_DIFF = 5_000_000  # bytes
 # The whole repository, without what is somebody's own; whatever git is set to show.
 SHARED = (":/", ":(exclude)conf/local", ":(exclude,top,glob)**/credentials*")
-PLAIN = ("--binary", "--no-ext-diff", "--no-textconv", "--no-color", "--no-renames")
-PLAIN += ("--src-prefix=a/", "--dst-prefix=b/")
+PLAIN = (
+    *("--binary", "--no-ext-diff", "--no-textconv", "--no-color", "--no-renames"),
+    *("--src-prefix=a/", "--dst-prefix=b/"),
+)
 
 
 def replayed() -> dict[str, str]:

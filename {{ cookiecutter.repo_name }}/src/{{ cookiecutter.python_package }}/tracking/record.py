@@ -23,6 +23,7 @@ from .registry import VERSIONS
 from .runs import EXPERIMENT, INCOMPLETE, ORIGIN, REGISTERED, Trouble
 
 PARENT, USER = "mlflow.parentRunId", "mlflow.user"
+LEADS = {PARENT, INCOMPLETE, VERSIONS}  # tags that lead to something of one store
 ENDS = ("FINISHED", "FAILED", "KILLED")
 LAST_TIME = 253_402_300_800_000  # ms: the year 9999
 # What belongs to one store, or to its owner.
@@ -64,7 +65,7 @@ def read(run: Any, folder: Path, project: Path, with_user: bool) -> dict[str, An
         raise Trouble(f"Run {run_id} has not ended yet.")
     tags.setdefault(ORIGIN, run_id)
     tags.setdefault(EXPERIMENT, client.get_experiment(where[0]).name)
-    for name in (PARENT,) if with_user else (PARENT, USER):
+    for name in LEADS if with_user else {USER, *LEADS}:
         tags.pop(name, None)
     message = run.to_proto()
     del message.data.metrics[:]
@@ -161,6 +162,7 @@ def check_keys(params: Any, tags: Any, metrics: Any) -> None:
         for key, value in pairs(entries).items():
             fine = re.fullmatch(KEY, key) and posixpath.normpath(key) == key
             need(fine, f"{key!r} is no name that MLflow takes")
+            need(key not in LEADS, f"{key!r} leads into another store")
             need(len(str(value)) <= longest, f"{key!r} is over {longest} characters")
 
 
@@ -207,8 +209,8 @@ def write(record: Record, folder: Path, experiment: str, **tags: str) -> str:
         status = entities.LoggedModelStatus.from_proto(model.info.status)
         client.finalize_logged_model(logged.model_id, status)
         step = run.outputs.model_outputs[number].step
-        made = entities.LoggedModelOutput(logged.model_id, step)
-        client.log_outputs(run_id, [made])
+        output = entities.LoggedModelOutput(logged.model_id, step)
+        client.log_outputs(run_id, [output])
         client.log_batch(run_id, metrics(model.data.metrics, logged.model_id, run_id))
     for number, child in enumerate(record.children):
         ours = {INCOMPLETE: "with its parent", PARENT: run_id}

@@ -12,7 +12,7 @@ import subprocess
 import sys
 import tempfile
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -53,15 +53,18 @@ def replay(metadata: Any, run_id: str, dry_run, env_manager, trust, env) -> None
     ):
         old, folder = runs.find(run_id), Path(name)
         about = recorded_options(old, trust)
-        with recorded_code(old, project, folder / "code") as copy:
-            here, wrong = bring(about["inputs"], project, copy)
-            then = runs.facts(old) | {"data": about["inputs"]}
-            if found := list(runs.differences(facts_here(project, here), then)):
+        inputs = about["inputs"]
+        with recorded_code(old, inputs, project, folder / "code") as copy:
+            data = {path: digest(copy / path) for path in inputs}
+            here, then = facts_here(project), runs.facts(old)
+            differ = runs.differences(here | {"data": data}, then | {"data": inputs})
+            if found := list(differ):
                 click.echo(runs.table([("", "", "here", "then"), *found]))
             else:
                 click.echo("Here everything is as it was then.")
-            if wrong:
-                raise Trouble(wrong)
+            for path in inputs:
+                if data[path] != inputs[path]:
+                    raise Trouble(f"An input is not here as it was: {path}.")
             if dry_run:
                 return
             uv = env_manager == "uv"
@@ -76,7 +79,12 @@ def replay(metadata: Any, run_id: str, dry_run, env_manager, trust, env) -> None
     raise SystemExit(not equal)
 
 
-def recorded_options(run: Any, trust: bool) -> dict[str, dict[str, Any]]:
+def digest(path: Path) -> str:
+    """Return the digest of a file's bytes, ``-`` if there is no file."""
+    return provenance.digest(path) if path.is_file() else "-"
+
+
+def recorded_options(run: Any, trust: bool) -> dict[str, dict[str, str]]:
     """Return the options and inputs of a run, if it may be repeated."""
     run_id, written = run.info.run_id, artifact(run, origin.OPTIONS)
     if not written:
@@ -95,35 +103,39 @@ def recorded_options(run: Any, trust: bool) -> dict[str, dict[str, Any]]:
 
 
 @contextmanager
-def recorded_code(run: Any, project: Path, copy: Path) -> Iterator[Path]:
+def recorded_code(
+    run: Any, inputs: Iterable[str], project: Path, copy: Path
+) -> Iterator[Path]:
     """Lay out the code of a run, and clear it away at the end; yield the project in it.
 
-    If the run was made outside git, it is the present code.
+    If the run was made outside git, it is the present code. What git does not keep is
+    taken from here: inputs, credentials, conf/local.
     """
-    git, tags = provenance.git, run.data.tags
-    if not (commit := tags.get(runs.COMMIT)):
-        click.echo("The run was made outside git: the code that is here now is used.")
-        for name in ("pyproject.toml", "conf", "src"):
-            link(project / name, copy / name)
-        yield copy
-        return
-    inside = os.fsdecode(git(project, "rev-parse", "--show-prefix").strip())
-    quiet = ("-c", f"core.hooksPath={os.devnull}")
-    git(project, *quiet, "worktree", "add", "--detach", str(copy), commit)
-    if not (copy / ".git").exists():
-        raise Trouble(
-            f"Commit {commit[:12]} is not in this repository: fetch it from "
-            f"{tags.get('mlflow.source.git.repoURL', 'the remote')}, where it was on "
-            f"{tags.get('mlflow.source.git.branch', 'a branch')}."
-        )
+    git, tags, inside = provenance.git, run.data.tags, copy
     try:
-        if tags.get("git.dirty") == "true":
-            apply_changes(run, copy)
-        for file in (project / "conf").rglob("*"):  # credentials, conf/local
-            target = copy / inside / file.relative_to(project)
-            if file.is_file() and not target.exists():
-                link(file, target)
-        yield copy / inside
+        if commit := tags.get(runs.COMMIT):
+            quiet = ("-c", f"core.hooksPath={os.devnull}")
+            git(project, *quiet, "worktree", "add", "--detach", str(copy), commit)
+            if not (copy / ".git").exists():
+                raise Trouble(
+                    f"Commit {commit[:12]} is not in this repository: fetch it from "
+                    f"{tags.get('mlflow.source.git.repoURL', 'the remote')}, where it "
+                    f"was on {tags.get('mlflow.source.git.branch', 'a branch')}."
+                )
+            prefix = git(project, "rev-parse", "--show-prefix").strip()
+            inside = copy / os.fsdecode(prefix)
+            if tags.get("git.dirty") == "true":
+                apply_changes(run, copy)
+        else:
+            click.echo("The run was made outside git: today's code is used.")
+            inputs = [*inputs, "pyproject.toml", "src"]
+        conf = (path.relative_to(project) for path in (project / "conf").rglob("*"))
+        for name in (*inputs, *map(str, conf)):
+            source, target = project / name, inside / name
+            if source.exists() and not target.exists():
+                target.parent.mkdir(parents=True, exist_ok=True)
+                target.symlink_to(source, source.is_dir())
+        yield inside
     finally:
         git(project, "worktree", "remove", "--force", str(copy))
 
@@ -140,38 +152,13 @@ def apply_changes(run: Any, copy: Path) -> None:
             raise Trouble(f"git cannot apply {origin.DIFF}: {done.stderr.decode()}")
 
 
-def link(source: Path, target: Path) -> None:
-    """Have a file or folder of the project in the copy too."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    target.symlink_to(source, source.is_dir())
-
-
-def bring(inputs: dict[str, str], project: Path, copy: Path) -> tuple[dict, str]:
-    """Bring inputs that git does not keep into the copy.
-
-    Returns:
-        The digests of the files here; and what is wrong, if something is.
-    """
-    here, wrong = {}, ""
-    for path, digest in inputs.items():
-        ours, theirs = project / path, copy / path
-        if ours.is_file() and not theirs.exists():
-            link(ours, theirs)
-        here[path] = provenance.digest(ours) if ours.is_file() else "-"
-        if not theirs.is_file():
-            wrong = f"An input of the run is not here: {path}."
-        elif (now := provenance.digest(theirs)) != digest:
-            wrong = f"{path} is another now: its MD5 is {now}, and was {digest}."
-    return here, wrong
-
-
-def facts_here(project: Path, data: dict[str, str]) -> runs.Facts:
+def facts_here(project: Path) -> runs.Facts:
     """Return what a run that started here now would record."""
     state = provenance.git_state(project)
     if state.get("git.dirty") == "true":
         state["git.diff"] = origin.diff(project)[1]
     installed = runs.packages(origin.packages(project))
-    return {"data": data, "packages": installed, "code": runs.code(state)}
+    return {"packages": installed, "code": runs.code(state)}
 
 
 def recorded_environment(run: Any, folder: Path) -> str:
@@ -215,11 +202,7 @@ def run_again(old: Any, command: list[str], copy: Path, project: Path) -> Any:
     finally:
         client.set_terminated(run_id, status)
         entry.close(delivered=True)
-    new = client.get_run(run_id)
-    if "kedro.run_id" not in new.data.tags:
-        client.delete_run(run_id)
-        raise Trouble("The pipeline did not start: what it said is above.")
-    return new
+    return client.get_run(run_id)
 
 
 def outcome(old: Any, new: Any) -> Iterator[tuple[str, str, str]]:

@@ -82,11 +82,10 @@ def find(given: str) -> Any:
         where = [experiment.experiment_id for experiment in client.search_experiments()]
         begins = f"attributes.run_id LIKE '{given}%'"
         found = list(client.search_runs(where, begins, ViewType.ALL, max_results=2))
-    if not found:
+    if len(found) != 1:
         uri = store.mask(os.environ["MLFLOW_TRACKING_URI"])
-        raise Trouble(f"No run {given} at {uri}: `kedro runs` lists the last.")
-    if len(found) > 1:
-        raise Trouble(f"Several runs begin with {given}: give more of the id.")
+        many = "Several runs begin with" if found else "No run"
+        raise Trouble(f"{many} {given} at {uri}: `kedro runs` lists the last.")
     run_id = found[0].info.run_id
     if found[0].info.lifecycle_stage == "deleted":
         restore = f"`mlflow runs restore --run-id {run_id}` brings it back"
@@ -167,10 +166,14 @@ def runs(context: click.Context, last: int, env: str | None) -> None:
         return
     from mlflow import MlflowClient
 
-    by_kedro, newest = "tags.`kedro.run_id` LIKE '%'", ["attributes.start_time DESC"]
+    made_by_kedro, newest = (
+        "tags.`kedro.run_id` LIKE '%'",
+        ["attributes.start_time DESC"],
+    )
     with project_store(context.obj.project_path, env) as experiment:
-        where = {"max_results": last, "order_by": newest}
-        pages = MlflowClient().search_runs([experiment], by_kedro, **where)
+        pages = MlflowClient().search_runs(
+            [experiment], made_by_kedro, max_results=last, order_by=newest
+        )
     found = [run for run in pages if INCOMPLETE not in run.data.tags]
     judged = (run.data.tags.get("registry.metric") for run in found)
     metric = next(filter(None, judged), "metric")

@@ -134,7 +134,8 @@ def register_models(run_id: str) -> None:
     from mlflow import MlflowClient
 
     client = MlflowClient()
-    for output in client.get_run(run_id).outputs.model_outputs:
+    run: Any = client.get_run(run_id)
+    for output in run.outputs.model_outputs:
         model = client.get_logged_model(output.model_id)
         for version in json.loads(model.tags.get(REGISTERED, "[]")):
             name, known = version["name"], registry.latest(version["name"])
@@ -150,6 +151,8 @@ def pack(about: dict[str, Any], folder: Path, file: Path) -> None:
     """Write a record and its artifacts as a zip file."""
     paths = [path for path in sorted(folder.rglob("*")) if path.is_file()]
     names = {path.relative_to(folder).as_posix(): path for path in paths}
+    if odd := [name for name in names if not PATH.fullmatch(name)]:
+        raise Trouble(f"{odd[0]!r} is no path on every system.")
     files = {name: provenance.digest(path, "sha256") for name, path in names.items()}
     with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
         listed = {"format": FORMAT, "record": about, "files": files}
@@ -162,8 +165,7 @@ def unpack(file: Path, folder: Path, *, trust: bool = False) -> Any:
     """Check a zip file from anybody, unpack it, and return its record.
 
     Raises:
-        Trouble: Something is wrong with the file, or its model asks for more than is
-            taken without ``trust``; one line says what.
+        Trouble: Something is wrong, or a model asks for what needs ``trust``.
     """
     from . import record
 
