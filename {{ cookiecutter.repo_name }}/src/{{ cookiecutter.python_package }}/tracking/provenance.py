@@ -336,7 +336,7 @@ def describe_failure(
     """Return the failed node, the error and its full traceback, without secrets."""
     text = "".join(traceback.format_exception(type(error), error, error.__traceback__))
     return {
-        "failure.node": failed_node(error, text, pipeline, catalog) or "unknown",
+        "failure.node": failed_node(error, text, pipeline, catalog),
         "failure.error": store.mask(f"{type(error).__name__}: {error}")[:LONGEST_TAG],
         "traceback": store.mask(text),
     }
@@ -353,19 +353,20 @@ def log_failure(run_id: str, failure: dict[str, str]) -> None:
         MlflowClient().log_text(run_id, text, "failure/traceback.txt")
 
 
-def failed_node(error: BaseException, text: str, pipeline, catalog) -> str | None:
-    """Return the node that raised, or whose input could not be loaded.
+def failed_node(error: BaseException, text: str, pipeline, catalog) -> str:
+    """Return the node that raised, or whose data could not be loaded or saved.
 
     An error from a worker process has lost its frames; there, the node is found by its
-    function's or its dataset's name in the text.
+    function or its data in the text.
     """
     for frame, _ in traceback.walk_tb(error.__traceback__):
         if isinstance(task := frame.f_locals.get("self"), Task):
             return task.node.name
     for node in pipeline.nodes:
-        data = {*node.inputs, *node.outputs}
-        signs = [f"dataset '{name}'" for name in data]
-        signs += [str(catalog.get(name)) for name in data]
-        if any(sign in text for sign in (f", in {node.func.__name__}\n", *signs)):
+        signs = [f", in {node.func.__name__}\n"]
+        for name in (*node.inputs, *node.outputs):
+            config = catalog.config_resolver.resolve_pattern(name)
+            signs += [f"dataset '{name}'", str(config.get("filepath", f"'{name}'"))]
+        if any(sign in text for sign in signs):
             return node.name
-    return None
+    return "unknown"
