@@ -61,7 +61,6 @@ src/{PACKAGE}/pipelines/score/pipeline.py
 src/{PACKAGE}/schema.py
 src/{PACKAGE}/settings.py
 src/{PACKAGE}/tracking/__init__.py
-src/{PACKAGE}/tracking/archive.py
 src/{PACKAGE}/tracking/hooks.py
 src/{PACKAGE}/tracking/journal.py
 src/{PACKAGE}/tracking/origin.py

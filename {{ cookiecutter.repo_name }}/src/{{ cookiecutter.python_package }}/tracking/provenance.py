@@ -135,12 +135,11 @@ def identity(
     }
 
 
-def git(project: Path, *words: str, **environment: str) -> bytes:
+def git(project: Path, *words: str) -> bytes:
     """Return what git prints; nothing where it fails or is not installed."""
     command = ["git", "-C", str(project), *words]
     try:
-        env = {**os.environ, **environment}
-        return subprocess.run(command, capture_output=True, env=env).stdout
+        return subprocess.run(command, capture_output=True).stdout
     except FileNotFoundError:
         return b""
 

@@ -128,7 +128,8 @@ def recorded_code(
                 apply_changes(run, copy)
         else:
             click.echo("The run was made outside git: today's code is used.")
-            inputs = [*inputs, "pyproject.toml", "src"]
+            shutil.copytree(project / "src", copy / "src")
+            inputs = [*inputs, "pyproject.toml", "requirements.txt"]
         conf = (path.relative_to(project) for path in (project / "conf").rglob("*"))
         for name in (*inputs, *map(str, conf)):
             source, target = project / name, inside / name
@@ -202,7 +203,11 @@ def run_again(old: Any, command: list[str], copy: Path, project: Path) -> Any:
     finally:
         client.set_terminated(run_id, status)
         entry.close(delivered=True)
-    return client.get_run(run_id)
+    new = client.get_run(run_id)
+    if "kedro.run_id" not in new.data.tags:
+        client.delete_run(run_id)
+        raise Trouble("The pipeline did not start: what it said is above.")
+    return new
 
 
 def outcome(old: Any, new: Any) -> Iterator[tuple[str, str, str]]:
@@ -227,18 +232,17 @@ def fingerprints(run: Any) -> dict[str, str]:
         model = MlflowClient().get_logged_model(output.model_id)
         with tempfile.TemporaryDirectory() as name:
             place = Path(download_artifacts(model.artifact_location, dst_path=name))
-            # Other files say where and when, or what the model needs.
-            files = [
-                f for f in place.rglob("*") if f.suffix not in ("", ".yaml", ".txt")
-            ]
-            text = b"".join(learnt(file) for file in sorted(files) if file.is_file())
+            files = [file for file in sorted(place.rglob("*")) if file.is_file()]
+            text = b"".join(map(learnt, files))
         digest = hashlib.md5(text, usedforsecurity=False).hexdigest()
         found[f"model {model.name}"] = digest
     return found
 
 
 def learnt(file: Path) -> bytes:
-    """Return a file's contents; of a skops file what it holds, without addresses."""
+    """Return what a model's file has learnt; nothing that says where and when."""
+    if file.suffix in ("", ".yaml", ".txt"):
+        return b""
     if file.suffix != ".skops":
         return file.read_bytes()
     with zipfile.ZipFile(file) as archive:
