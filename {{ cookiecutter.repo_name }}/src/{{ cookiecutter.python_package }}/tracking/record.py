@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import posixpath
 import re
+from collections.abc import Set
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -44,12 +45,21 @@ class Record(NamedTuple):
     children: list[Record]
 
 
-def clean(found: Any, project: Path) -> Any:
-    """Leave out of JSON what is of one store, of one machine or secret."""
+def clean(found: Any, project: Path, left: Set[str] = frozenset()) -> Any:
+    """Return JSON without credentials, folders of this machine, and what is left out.
+
+    Args:
+        found: A part of it.
+        project: The project's folder, from where paths within are told.
+        left: Names of fields, tags and parameters.
+    """
     if isinstance(found, dict):
-        return {k: clean(v, project) for k, v in found.items() if k not in OURS}
+        return {k: clean(v, project, left) for k, v in found.items() if k not in left}
     if isinstance(found, list):
-        return [clean(value, project) for value in found]
+        entries = (clean(entry, project, left) for entry in found)
+        return [
+            e for e in entries if not (isinstance(e, dict) and e.get("key") in left)
+        ]
     if not isinstance(found, str):
         return found
     for here in (f"{project.as_uri()}/", f"{project}/"):
@@ -65,8 +75,6 @@ def read(run: Any, folder: Path, project: Path, with_user: bool) -> dict[str, An
         raise Trouble(f"Run {run_id} has not ended yet.")
     tags.setdefault(ORIGIN, run_id)
     tags.setdefault(EXPERIMENT, client.get_experiment(where[0]).name)
-    for name in LEADS if with_user else {USER, *LEADS}:
-        tags.pop(name, None)
     message = run.to_proto()
     del message.data.metrics[:]
     for name in run.data.metrics:
@@ -85,9 +93,10 @@ def read(run: Any, folder: Path, project: Path, with_user: bool) -> dict[str, An
     plain = [
         MessageToDict(m, preserving_proto_field_name=True) for m in (message, *models)
     ]
+    left = OURS | LEADS | (set() if with_user else {USER})
     return {
-        "run": clean(plain[0], project),
-        "models": clean(plain[1:], project),
+        "run": clean(plain[0], project, left),
+        "models": clean(plain[1:], project, left),
         "children": [
             read(child, folder / f"child{number}", project, with_user)
             for number, child in enumerate(children)
@@ -102,7 +111,6 @@ def read_model(model_id: str, run_id: str, folder: Path) -> Any:
     for version in client.search_model_versions(f"run_id = '{run_id}'"):
         if model_id in f"{version.model_id} {version.source}":
             registered.append({"name": version.name, "tags": version.tags})
-    model.tags.pop(VERSIONS, None)
     if registered:
         model.tags[REGISTERED] = json.dumps(registered)
     model.metrics = [m for m in model.metrics or () if m.run_id == run_id]

@@ -64,7 +64,7 @@ def project_store(
         with store.first_contact(project):
             experiment = store.experiment_id(to or config, project)
         yield experiment
-    except (ClickException, MlflowException, OSError) as error:
+    except (ClickException, MlflowException, OSError, ValueError) as error:
         raise Trouble(store.first_line(error)) from error
 
 

@@ -21,17 +21,8 @@ from typing import Any
 
 import click
 
-from . import provenance, registry, store
-from .runs import (
-    EXPERIMENT,
-    INCOMPLETE,
-    ORIGIN,
-    REGISTERED,
-    Trouble,
-    find,
-    option,
-    project_store,
-)
+from . import provenance, registry, runs, store
+from .runs import Trouble, project_store
 
 RECORD, FORMAT = "record.json", 1
 # Parts that mean the same on every system, and lead nowhere else.
@@ -57,7 +48,7 @@ BESIDES = {"env", "python_version", "sklearn_version"}
 @click.option("--output", "-o", type=click.Path(dir_okay=False), help="One zip file.")
 @click.option("--to", metavar="URI", help="Another store, such as http://host:5000.")
 @click.option("--with-user", is_flag=True, help="Name the user who made the run.")
-@option
+@runs.option
 @click.pass_obj
 def share(metadata: Any, run_id: str, output, to, with_user, env) -> None:
     """Write everything of a run to a file, or straight into another store.
@@ -74,7 +65,8 @@ def share(metadata: Any, run_id: str, output, to, with_user, env) -> None:
         with project_store(project, env):
             from . import record
 
-            about = record.read(find(run_id), folder, project, with_user)
+            about = record.read(runs.find(run_id), folder, project, with_user)
+            found = record.check(about)  # as a receiver will
             if output:
                 pack(about, folder, Path(output))
                 click.echo(f"Run {run_id} is in {output}.")
@@ -83,8 +75,7 @@ def share(metadata: Any, run_id: str, output, to, with_user, env) -> None:
         for variable in ("MLFLOW_EXPERIMENT_ID", "MLFLOW_EXPERIMENT_NAME"):
             os.environ.pop(variable, None)
         os.environ["MLFLOW_TRACKING_URI"] = to
-        found = record.check(about)
-        title = {"experiment_name": record.pairs(found.run.data.tags)[EXPERIMENT]}
+        title = {"experiment_name": record.pairs(found.run.data.tags)[runs.EXPERIMENT]}
         with project_store(project, env, title) as experiment:
             deliver(found, folder, experiment)
 
@@ -93,7 +84,7 @@ def share(metadata: Any, run_id: str, output, to, with_user, env) -> None:
 @click.argument("file", type=click.Path(exists=True, dir_okay=False))
 @click.option("--register", is_flag=True, help="Register its models, as they were.")
 @click.option("--trust", is_flag=True, help="Take models that ask for other code.")
-@option
+@runs.option
 @click.pass_obj
 def receive(metadata: Any, file: str, register: bool, trust: bool, env) -> None:
     """Record the run of a file that `kedro share` has written.
@@ -116,15 +107,17 @@ def deliver(found: Any, folder: Path, experiment: str) -> str:
     from . import record
 
     uri, client = os.environ["MLFLOW_TRACKING_URI"], MlflowClient()
-    made = record.pairs(found.run.data.tags)[ORIGIN]
+    made = record.pairs(found.run.data.tags)[runs.ORIGIN]
     with store.locked(uri):
-        record.forget(f"tags.`{INCOMPLETE}` = '{made}'", experiment)
-        for same in (f"tags.`{ORIGIN}` = '{made}'", f"attributes.run_id = '{made}'"):
-            if here := client.search_runs([experiment], same):
-                said, run_id = "already is", here[0].info.run_id
-                break
-        else:
-            said, run_id = "is now", record.write(found, folder, experiment)
+        record.forget(f"tags.`{runs.INCOMPLETE}` = '{made}'", experiment)
+        same = f"tags.`{runs.ORIGIN}` = '{made}'", f"attributes.run_id = '{made}'"
+        here = [
+            run for query in same for run in client.search_runs([experiment], query)
+        ]
+        said = "already is" if here else "is now"
+        run_id = (
+            here[0].info.run_id if here else record.write(found, folder, experiment)
+        )
     click.echo(f"Run {made} {said} run {run_id} at {store.mask(uri)}.")
     return run_id
 
@@ -137,7 +130,7 @@ def register_models(run_id: str) -> None:
     run: Any = client.get_run(run_id)
     for output in run.outputs.model_outputs:
         model = client.get_logged_model(output.model_id)
-        for version in json.loads(model.tags.get(REGISTERED, "[]")):
+        for version in json.loads(model.tags.get(runs.REGISTERED, "[]")):
             name, known = version["name"], registry.latest(version["name"])
             number = registry.find(model, name, known)
             if not number:  # what their registry decided is no decision of ours
