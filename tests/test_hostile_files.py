@@ -203,6 +203,12 @@ HOSTILE = {
     "time before all": (lambda z: z.info.update(end_time=-1), "-1 is no time"),
     "status": (lambda z: z.info.update(status="RUNNING"), "its run is RUNNING"),
     "no status": (lambda z: z.info.update(status="DONE"), "DONE"),
+    "dataset": (
+        lambda z: z.record["run"].update(
+            inputs={"dataset_inputs": [{"dataset": {"name": "a", "digest": "1" * 37}}]}
+        ),
+        "'a' is no dataset",
+    ),
     "model's name": (lambda z: z.model.update(name="../x"), "is no name of a model"),
     "model is missing": (lambda z: z.record["models"].clear(), "a model is missing"),
     "version's name": (

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import yaml
 from google.protobuf.json_format import MessageToDict, ParseDict
-from mlflow import MlflowClient, entities
+from mlflow import MlflowClient, entities, search_runs
 from mlflow.artifacts import download_artifacts
 from mlflow.protos.service_pb2 import LoggedModel, Run
 
@@ -25,6 +25,7 @@ from .runs import EXPERIMENT, INCOMPLETE, ORIGIN, REGISTERED, Trouble
 
 PARENT, USER = "mlflow.parentRunId", "mlflow.user"
 LEADS = {PARENT, INCOMPLETE, VERSIONS}  # tags that lead to something of one store
+READY, FAILED = entities.LoggedModelStatus.READY, entities.LoggedModelStatus.FAILED
 ENDS = ("FINISHED", "FAILED", "KILLED")
 LAST_TIME = 253_402_300_800_000  # ms: the year 9999
 # What belongs to one store, or to its owner.
@@ -75,33 +76,34 @@ def read(run: Any, folder: Path, project: Path, with_user: bool) -> dict[str, An
         raise Trouble(f"Run {run_id} has not ended yet.")
     tags.setdefault(ORIGIN, run_id)
     tags.setdefault(EXPERIMENT, client.get_experiment(where[0]).name)
-    message = run.to_proto()
-    del message.data.metrics[:]
+    messages = [run.to_proto()]
+    del messages[0].data.metrics[:]
     for name in run.data.metrics:
         history = client.get_metric_history(run_id, name)
-        message.data.metrics.extend(value.to_proto() for value in history)
+        messages[0].data.metrics.extend(value.to_proto() for value in history)
     (artifacts := folder / "artifacts").mkdir(parents=True)
     if client.list_artifacts(run_id):
         client.download_artifacts(run_id, "", str(artifacts))
     for name in (f"{origin.FOLDER}/{origin.OPTIONS}", "failure/traceback.txt"):
         if (file := artifacts / name).is_file():
             file.write_text(clean(file.read_text("utf-8"), project), "utf-8")
-    models = []
     for number, output in enumerate(run.outputs.model_outputs):
-        models.append(read_model(output.model_id, run_id, folder / f"model{number}"))
-    children = client.search_runs(where, f"tags.`{PARENT}` = '{run_id}'")
-    plain = [
-        MessageToDict(m, preserving_proto_field_name=True) for m in (message, *models)
-    ]
+        messages.append(read_model(output.model_id, run_id, folder / f"model{number}"))
+    found = [MessageToDict(m, preserving_proto_field_name=True) for m in messages]
     left = OURS | LEADS | (set() if with_user else {USER})
-    return {
-        "run": clean(plain[0], project, left),
-        "models": clean(plain[1:], project, left),
-        "children": [
-            read(child, folder / f"child{number}", project, with_user)
-            for number, child in enumerate(children)
-        ],
-    }
+    about, *models = clean(found, project, left)
+    children = []
+    for number, child in enumerate(children_of(run_id, where)):
+        children.append(read(child, folder / f"child{number}", project, with_user))
+    return {"run": about, "models": models, "children": children}
+
+
+def children_of(run_id: str, where: list[str]) -> list[Any]:
+    """Return the child runs of a run, however many."""
+    found: Any = search_runs(
+        where, f"tags.`{PARENT}` = '{run_id}'", output_format="list"
+    )
+    return found
 
 
 def read_model(model_id: str, run_id: str, folder: Path) -> Any:
@@ -143,6 +145,9 @@ def check(about: dict[str, Any]) -> Record:
     for time in (run.info.start_time, run.info.end_time):
         need(0 <= time < LAST_TIME, f"{time} is no time of a run")
     check_keys(run.data.params, run.data.tags, run.data.metrics)
+    for used in run.inputs.dataset_inputs:
+        name, digest = used.dataset.name, used.dataset.digest
+        need(0 < len(name) <= 500 and 0 < len(digest) <= 36, f"{name!r} is no dataset")
     models = [ParseDict(model, LoggedModel()) for model in about["models"]]
     need(len(models) == len(run.outputs.model_outputs), "a model is missing")
     for model in models:
@@ -174,15 +179,15 @@ def check_keys(params: Any, tags: Any, metrics: Any) -> None:
             need(len(str(value)) <= longest, f"{key!r} is over {longest} characters")
 
 
-def forget(found: str, experiment: str) -> None:
-    """Delete the runs that a filter finds, with their models and child runs."""
+def forget(runs: list[Any], experiment: str) -> None:
+    """Delete runs with their models and child runs."""
     client = MlflowClient()
-    for run in client.search_runs([experiment], found):
-        forget(f"tags.`{PARENT}` = '{run.info.run_id}'", experiment)
-        own = f"source_run_id = '{run.info.run_id}'"
+    for run_id in (run.info.run_id for run in runs):
+        forget(children_of(run_id, [experiment]), experiment)
+        own = f"source_run_id = '{run_id}'"
         for model in client.search_logged_models([experiment], filter_string=own):
             client.delete_logged_model(model.model_id)
-        client.delete_run(run.info.run_id)
+        client.delete_run(run_id)
 
 
 def write(record: Record, folder: Path, experiment: str, **tags: str) -> str:
@@ -202,20 +207,16 @@ def write(record: Record, folder: Path, experiment: str, **tags: str) -> str:
     if any((folder / "artifacts").glob("*")):
         client.log_artifacts(run_id, str(folder / "artifacts"))
     for number, model in enumerate(record.models):
-        about = (
-            pairs(model.info.tags),
-            pairs(model.data.params),
-            model.info.model_type,
-        )
-        name, artifacts = model.info.name, folder / f"model{number}"
-        logged = client.create_logged_model(experiment, name, run_id, *about)
+        said, artifacts = model.info, folder / f"model{number}"
+        about = pairs(said.tags), pairs(model.data.params), said.model_type or None
+        logged = client.create_logged_model(experiment, said.name, run_id, *about)
         if artifacts.is_dir():
             place = {"artifact_path": logged.artifact_location, "run_id": run_id}
             ids = {"model_id": logged.model_id, "model_uuid": logged.model_id}
             describe(artifacts, **place, **ids)
             client.log_model_artifacts(logged.model_id, str(artifacts))
-        status = entities.LoggedModelStatus.from_proto(model.info.status)
-        client.finalize_logged_model(logged.model_id, status)
+        ready = said.status == READY.to_proto()
+        client.finalize_logged_model(logged.model_id, READY if ready else FAILED)
         step = run.outputs.model_outputs[number].step
         output = entities.LoggedModelOutput(logged.model_id, step)
         client.log_outputs(run_id, [output])

@@ -109,7 +109,8 @@ def deliver(found: Any, folder: Path, experiment: str) -> str:
     uri, client = os.environ["MLFLOW_TRACKING_URI"], MlflowClient()
     made = record.pairs(found.run.data.tags)[runs.ORIGIN]
     with store.locked(uri):
-        record.forget(f"tags.`{runs.INCOMPLETE}` = '{made}'", experiment)
+        left = client.search_runs([experiment], f"tags.`{runs.INCOMPLETE}` = '{made}'")
+        record.forget(left, experiment)
         same = f"tags.`{runs.ORIGIN}` = '{made}'", f"attributes.run_id = '{made}'"
         here = [
             run for query in same for run in client.search_runs([experiment], query)
