@@ -253,8 +253,8 @@ def new_run(experiment: str, tags: dict[str, str]) -> Any:
     except MlflowException:
         same = f"tags.`creation.id` = '{unique}'"
         made = mlflow.MlflowClient().search_runs([experiment], same)
-        known = {"run_id": made[0].info.run_id} if made else {}
-        return mlflow.start_run(tags=tags, **known)
+        known = made[0].info.run_id if made else None
+        return mlflow.start_run(run_id=known, tags=tags)
 
 
 def insist(call: Callable, *args: Any, **kwargs: Any) -> Any:
