@@ -22,7 +22,7 @@ from kedro.framework.hooks import hook_impl
 from kedro.runner import AbstractRunner
 from omegaconf import OmegaConf
 
-from . import journal, provenance, store
+from . import journal, origin, provenance, store
 
 logger = logging.getLogger(__name__)
 
@@ -72,17 +72,20 @@ class MLflowRunHooks:
         given = nested(run_params["runtime_params"] or {})
         self._refuse_misspelt_parameters(given)
         run_id = run_params["run_id"]
+        files = provenance.input_files(pipeline, catalog)
         tags = provenance.identity(run_params, pipeline, self._project, self._env)
+        options = origin.options(run_params, self._env, catalog, files)
+        known, artifacts = origin.repeated_by(options, files, self._project, tags)
+        tags |= known
         try:
             with store.first_contact(self._project):
                 run, recording = self._open(tags, pipeline, catalog)
                 self._recordings[run_id] = recording
                 self._prepare_for_the_end()
+                recording.inputs, recording.unread = files, set(files)
                 taken = provenance.taken(pipeline, catalog, given)
-                provenance.record_origin(run, tags, taken)
+                provenance.record_origin(run, tags, taken, artifacts)
             store.show(run)
-            recording.inputs = provenance.input_files(pipeline, catalog)
-            recording.unread = set(recording.inputs)
         except BaseException as error:
             if run_id in self._recordings:
                 status = "FAILED" if isinstance(error, Exception) else "KILLED"
