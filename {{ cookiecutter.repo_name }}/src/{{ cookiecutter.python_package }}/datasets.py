@@ -1,82 +1,58 @@
 """A dataset for tables that are larger than memory."""
 
+import inspect
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-import fsspec
 import pandas as pd
 import pyarrow as pa
-from kedro.io import AbstractDataset
 from kedro_datasets._typing import TablePreview
+from kedro_datasets.pandas import CSVDataset
 from pyarrow import csv, parquet
 
 BLOCK = 1 << 20  # bytes of a CSV file in a chunk
 
 
-class ChunkedDataset(AbstractDataset[Iterable[pd.DataFrame], Iterator[pd.DataFrame]]):
+class ChunkedDataset(CSVDataset):
     """A CSV or Parquet file, by its name, that Arrow reads and writes in chunks.
 
-    The columns of a CSV file are text, and so come out as they went in.
-
-    Args:
-        filepath: A path, or an address that fsspec knows.
-        sep: What separates the columns of a CSV file that is read.
-        credentials: Arguments of fsspec's file system.
-        metadata: What others ask for: the MLflow hook, Kedro-Viz.
+    The columns of a CSV file are text, and so come out as they went in. Of
+    ``load_args`` only ``sep`` is known.
     """
 
-    def __init__(
-        self,
-        *,
-        filepath: str,
-        sep: str = ",",
-        credentials: dict[str, Any] | None = None,
-        metadata: dict[str, Any] | None = None,
-    ) -> None:
-        self._fs, self._path = fsspec.url_to_fs(filepath, **(credentials or {}))
-        self._sep = sep
-        self.metadata = metadata
+    # Kedro shows a dataset's arguments by the names in its own `__init__`.
+    __init__ = inspect.unwrap(CSVDataset.__init__)
 
     def load(self) -> Iterator[pd.DataFrame]:
         """Return the chunks; a single empty one if the table has no rows."""
-        file = self._fs.open(self._path)
-        if self._path.endswith(".parquet"):
+        path = self._get_load_path().as_posix()
+        file = self._fs.open(path)
+        if path.endswith(".parquet"):
             table = parquet.ParquetFile(file)
-            return self._chunks(table.schema_arrow.names, table.iter_batches())
-        names = list(pd.read_csv(file, sep=self._sep, nrows=0))
+            return chunks(table.iter_batches(), table.schema_arrow.names, path)
+        sep = self._load_args.get("sep", ",")
+        names = list(pd.read_csv(file, sep=sep, nrows=0))
         file.seek(0)
         text = dict.fromkeys(names, pa.string())
         batches = csv.open_csv(
             file,
             csv.ReadOptions(column_names=names, skip_rows=1, block_size=BLOCK),
-            csv.ParseOptions(delimiter=self._sep, newlines_in_values=True),
+            csv.ParseOptions(delimiter=sep, newlines_in_values=True),
             csv.ConvertOptions(column_types=text, strings_can_be_null=False),
         )
-        return self._chunks(names, batches)
-
-    def _chunks(self, names: list, batches: Iterable) -> Iterator[pd.DataFrame]:
-        chunk = None
-        try:
-            for batch in batches:
-                yield (chunk := batch.to_pandas())
-        except pa.ArrowInvalid as error:
-            raise ValueError(f"{self._path}: {error}") from error
-        if chunk is None:
-            yield pd.DataFrame(columns=names)
+        return chunks(batches, names, path)
 
     def save(self, data: pd.DataFrame | Iterable[pd.DataFrame]) -> None:
         """Write tables one below the other; if one raises, the old file stays."""
-        chunks = [data] if isinstance(data, pd.DataFrame) else data
-        tables = (pa.Table.from_pandas(chunk, preserve_index=False) for chunk in chunks)
-        part = f"{self._path}.part"
-        self._fs.makedirs(self._fs._parent(self._path), exist_ok=True)
+        frames = [data] if isinstance(data, pd.DataFrame) else data
+        tables = (pa.Table.from_pandas(frame, preserve_index=False) for frame in frames)
+        path = self._get_save_path().as_posix()
+        part = f"{path}.part"
         try:
             with self._fs.open(part, "wb") as file:
-                if self._path.endswith(".parquet"):
-                    write_parquet(tables, file)
-                else:
-                    write_csv(tables, file)
-            self._fs.mv(part, self._path)
+                write = write_parquet if path.endswith(".parquet") else write_csv
+                write(tables, file)
+            self._fs.mv(part, path)
         finally:
             if self._fs.exists(part):
                 self._fs.rm(part)
@@ -86,34 +62,40 @@ class ChunkedDataset(AbstractDataset[Iterable[pd.DataFrame], Iterator[pd.DataFra
         first: Any = next(self.load()).head(nrows).to_dict(orient="split")
         return first
 
-    def _exists(self) -> bool:
-        return self._fs.exists(self._path)
 
-    def _describe(self) -> dict[str, Any]:
-        return {"filepath": self._path, "sep": self._sep}
-
-
-def write_parquet(tables: Iterable[pa.Table], file: Any) -> None:
-    """Write tables of the first one's schema."""
-    writer = None
-    for table in tables:
-        writer = writer or parquet.ParquetWriter(file, table.schema)
-        writer.write_table(table.cast(writer.schema))
-    if writer:
-        writer.close()
+def chunks(batches: Iterable, names: list, path: str) -> Iterator[pd.DataFrame]:
+    """Yield Arrow's batches as tables of pandas."""
+    chunk = None
+    try:
+        for batch in batches:
+            yield (chunk := batch.to_pandas())
+    except pa.ArrowInvalid as error:
+        raise ValueError(f"{path}: {error}") from error
+    if chunk is None:
+        yield pd.DataFrame(columns=names)
 
 
-def write_csv(tables: Iterable[pa.Table], file: Any) -> None:
-    """Write tables, in quotes only where a text needs them."""
+def write_parquet(tables: Iterator[pa.Table], file: Any) -> None:
+    """Write tables with the first one's schema."""
+    first = next(tables)
+    with parquet.ParquetWriter(file, first.schema) as writer:
+        writer.write_table(first)
+        for table in tables:
+            writer.write_table(table.cast(first.schema))
+
+
+def write_csv(tables: Iterator[pa.Table], file: Any) -> None:
+    """Write tables, in quotes where a text needs them."""
     for number, table in enumerate(tables):
-        for quotes in ("none", "needed"):  # Arrow's "needed" puts them around any text
-            styles = {"quoting_style": quotes, "quoting_header": quotes}
-            options = csv.WriteOptions(include_header=number == 0, **styles)
-            text = pa.BufferOutputStream()
-            try:
-                csv.write_csv(table, text, options)
-                break
-            except pa.ArrowInvalid:
-                if quotes == "needed":
-                    raise
-        file.write(text.getvalue())
+        try:  # Arrow's own "needed" puts quotes around every text
+            file.write(as_csv(table, number == 0, "none"))
+        except pa.ArrowInvalid:
+            file.write(as_csv(table, number == 0, "needed"))
+
+
+def as_csv(table: pa.Table, header: bool, quotes: str) -> pa.Buffer:
+    """Return a table as CSV."""
+    text = pa.BufferOutputStream()
+    styles = {"quoting_style": quotes, "quoting_header": quotes}
+    csv.write_csv(table, text, csv.WriteOptions(include_header=header, **styles))
+    return text.getvalue()

@@ -55,7 +55,7 @@ def require(columns: list[str], data: pd.DataFrame) -> None:
         message = f"missing column(s): {', '.join(missing)}; found: {found}"
         if marks := [mark for mark in ";\t|" if mark in found]:
             message += f" -- looks separated by {marks[0]!r}: "
-            message += "set sep in catalog.yml, with pandas under load_args"
+            message += "set load_args: sep in catalog.yml"
         raise ValueError(message)
     if data.empty:
         raise ValueError("the table has no rows")

@@ -38,6 +38,7 @@ class Recording:
     catalog: Any
     entry: journal.Entry | None = None
     inputs: dict[str, provenance.File | None] = field(default_factory=dict)
+    unread: set[str] = field(default_factory=set)
     pid: int = field(default_factory=os.getpid)
     thread: int = field(default_factory=threading.get_ident)
     started: float = field(default_factory=time.time)
@@ -71,20 +72,20 @@ class MLflowRunHooks:
         given = nested(run_params["runtime_params"] or {})
         self._refuse_misspelt_parameters(given)
         run_id = run_params["run_id"]
+        files = provenance.input_files(pipeline, catalog)
         tags = provenance.identity(run_params, pipeline, self._project, self._env)
+        options = origin.options(run_params, self._env, catalog, files)
+        known, artifacts = origin.repeated_by(options, files, self._project, tags)
+        tags |= known
         try:
             with store.first_contact(self._project):
                 run, recording = self._open(tags, pipeline, catalog)
                 self._recordings[run_id] = recording
                 self._prepare_for_the_end()
+                recording.inputs, recording.unread = files, set(files)
                 taken = provenance.taken(pipeline, catalog, given)
-                provenance.record_origin(run, tags, taken)
+                provenance.record_origin(run, tags, taken, artifacts)
             store.show(run)
-            mlflow_id, dirty = recording.mlflow_id, tags.get("git.dirty") == "true"
-            files = provenance.record_files(mlflow_id, pipeline, catalog)
-            recording.inputs.update(files)
-            given = origin.options(run_params, self._env, catalog, files)
-            origin.record(mlflow_id, self._project, given, files, dirty)
         except BaseException as error:
             if run_id in self._recordings:
                 status = "FAILED" if isinstance(error, Exception) else "KILLED"
@@ -107,9 +108,10 @@ class MLflowRunHooks:
         if not mlflow.active_run():
             mlflow.start_run(run_id=recording.mlflow_id)
         provenance.namespace.set(node.namespace)
-        for name in inputs.keys() & recording.inputs.keys():
-            file = recording.inputs.pop(name)
-            provenance.record_input(recording.mlflow_id, name, file, inputs[name])
+        for name in inputs.keys() & recording.unread:
+            recording.unread.remove(name)
+            args = (name, recording.inputs[name], inputs[name])
+            provenance.record_input(recording.mlflow_id, *args)
 
     @hook_impl(trylast=True)
     def after_node_run(self, run_id) -> None:
@@ -123,7 +125,7 @@ class MLflowRunHooks:
 
     @hook_impl(trylast=True)
     def after_pipeline_run(self, run_params) -> None:
-        """Log the saved files that the catalog names, and end the run as FINISHED."""
+        """Log the files that the catalog names, and end the run as FINISHED."""
         self._finish(run_params["run_id"], "FINISHED")
 
     @hook_impl(trylast=True)
@@ -179,11 +181,13 @@ class MLflowRunHooks:
             if error:
                 calls.attempt("its failure", self._record_failure, recording, error)
             if status != "KILLED":
-                of = recording.pipeline, recording.catalog
-                for name, file in recording.inputs.items():
-                    if file:  # another process has loaded it
+                files = [file for file in recording.inputs.values() if file]
+                for name in recording.unread:  # by this process
+                    if file := recording.inputs[name]:
                         calls.attempt(name, provenance.record_input, name, file, None)
-                for file in provenance.saved_files(run_id, recording.started, *of):
+                of = recording.pipeline, recording.catalog
+                files += provenance.saved_files(run_id, recording.started, *of)
+                for file in files:
                     calls.attempt(file.path.name, provenance.log_file, file)
             calls.say_what_is_missing()
         finally:  # whatever happens, it has to come off MLflow's stack

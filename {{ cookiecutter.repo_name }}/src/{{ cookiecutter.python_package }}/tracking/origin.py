@@ -8,7 +8,6 @@ import os
 import platform
 import re
 import shlex
-import tempfile
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,6 @@ from typing import Any
 from . import store
 from .provenance import FILTERS, SECRET, File, flatten, git
 
-FOLDER = "environment"  # of a run's artifacts
 OPTIONS, DIFF, PACKAGES = "run.json", "code.diff", "packages.txt"
 REPLAY = "replay.of"  # the tag that names the run that is repeated
 HIDDEN = "***"
@@ -37,28 +35,29 @@ def replayed() -> dict[str, str]:
     return run.data.tags if run and REPLAY in run.data.tags else {}
 
 
-def record(
-    run_id: str,
-    project: Path,
+def repeated_by(
     given: dict[str, Any],
-    files: dict[str, File | None],
-    dirty: bool,
-) -> None:
-    """Log on a run what repeats it: its options, and its inputs, code and packages."""
-    from mlflow import MlflowClient
+    inputs: dict[str, File | None],
+    project: Path,
+    tags: dict[str, str],
+) -> tuple[dict[str, str], dict[str, bytes]]:
+    """Return what repeats a run: tags, and artifacts by their names.
 
-    client, here = MlflowClient(), f"{project.as_posix()}/"
-    used = {f.path.as_posix().removeprefix(here): f.digest for f in files.values() if f}
+    Args:
+        given: The options of ``kedro run``.
+        inputs: The files that it reads, by dataset.
+        project: The project's folder.
+        tags: What is known of the run already: whether files differ from the commit.
+    """
+    here = f"{project.as_posix()}/"
+    paths = {f.path.as_posix(): f.digest for f in inputs.values() if f}
+    used = {path.removeprefix(here): digest for path, digest in paths.items()}
     written = json.dumps({"run": given, "inputs": used}, indent=2)
-    client.set_tag(run_id, "kedro.command", command(given)[:5000])
-    with tempfile.TemporaryDirectory() as folder:
-        Path(folder, OPTIONS).write_text(written, "utf-8")
-        Path(folder, PACKAGES).write_text(packages(project), "utf-8")
-        if dirty:
-            changes, digest = diff(project)
-            Path(folder, DIFF).write_bytes(changes)
-            client.set_tag(run_id, "git.diff", digest)
-        client.log_artifacts(run_id, folder, FOLDER)
+    known = {"kedro.command": command(given)[:5000]}
+    artifacts = {OPTIONS: written.encode(), PACKAGES: packages(project).encode()}
+    if tags.get("git.dirty") == "true":
+        artifacts[DIFF], known["git.diff"] = diff(project)
+    return known, artifacts
 
 
 def options(

@@ -10,6 +10,7 @@ import platform
 import re
 import subprocess
 import sys
+import tempfile
 import traceback
 import warnings
 from contextvars import ContextVar
@@ -28,6 +29,7 @@ from . import store
 LONGEST_NAME, LONGEST_VALUE, LONGEST_TAG = 250, 6000, 8000
 SECRET = re.compile(r"(^|[._-])(password|passwd|secret|token|api_?key|credentials?)$")
 PACKAGE = Path(__file__).resolve().parents[1]
+FOLDER = "environment"  # of a run's artifacts: what repeats it
 FILTERS = ("tags", "node_names", "from_nodes", "to_nodes", "from_inputs", "to_outputs")
 
 logger = logging.getLogger(__name__)
@@ -204,8 +206,13 @@ def taken(pipeline: Any, catalog: Any, given: dict[str, Any]) -> dict[str, str]:
     return flat
 
 
-def record_origin(run: Any, tags: dict[str, str], parameters: dict[str, str]) -> None:
-    """Log parameters and tags on an MLflow run.
+def record_origin(
+    run: Any,
+    tags: dict[str, str],
+    parameters: dict[str, str],
+    artifacts: dict[str, bytes],
+) -> None:
+    """Log parameters, tags and what repeats the run on an MLflow run.
 
     A parameter that is on the run with another value already, because the caller
     logged it, is logged under its name and Kedro's run id.
@@ -230,6 +237,10 @@ def record_origin(run: Any, tags: dict[str, str], parameters: dict[str, str]) ->
         tags=[RunTag(*item) for item in (tags.items() - run.data.tags.items())],
         synchronous=True,  # a thread that logs would not survive a fork
     )
+    with tempfile.TemporaryDirectory() as folder:
+        for name, content in artifacts.items():
+            Path(folder, name).write_bytes(content)
+        client.log_artifacts(run_id, folder, FOLDER)
 
 
 class File(NamedTuple):
@@ -254,18 +265,16 @@ def catalog_file(name: str, catalog: Any, version: str | None = None) -> File | 
     return File(path, settings) if path.is_file() else None
 
 
-def record_files(run_id: str, pipeline: Any, catalog: Any) -> dict[str, File | None]:
-    """Log the input files whose entries ask for it; return all inputs, digested.
+def input_files(pipeline: Any, catalog: Any) -> dict[str, File | None]:
+    """Return the files that the pipeline reads, digested, by dataset.
 
     None stands for what is no local file: a table of a database, a file elsewhere.
     """
     found: dict[str, File | None] = {}
     for name in sorted(pipeline.inputs()):
         if name != "parameters" and not name.startswith("params:"):
-            if file := catalog_file(name, catalog):
-                log_file(run_id, file)
-                file = file._replace(digest=digest(file.path))
-            found[name] = file
+            file = catalog_file(name, catalog)
+            found[name] = file and file._replace(digest=digest(file.path))
     return found
 
 

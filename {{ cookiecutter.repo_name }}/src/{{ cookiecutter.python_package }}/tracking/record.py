@@ -20,6 +20,7 @@ from mlflow.artifacts import download_artifacts
 from mlflow.protos.service_pb2 import LoggedModel, Run
 
 from . import origin, store
+from .provenance import FOLDER
 from .registry import VERSIONS
 from .runs import EXPERIMENT, INCOMPLETE, ORIGIN, REGISTERED, Trouble
 
@@ -84,7 +85,7 @@ def read(run: Any, folder: Path, project: Path, with_user: bool) -> dict[str, An
     (artifacts := folder / "artifacts").mkdir(parents=True)
     if client.list_artifacts(run_id):
         client.download_artifacts(run_id, "", str(artifacts))
-    for name in (f"{origin.FOLDER}/{origin.OPTIONS}", "failure/traceback.txt"):
+    for name in (f"{FOLDER}/{origin.OPTIONS}", "failure/traceback.txt"):
         if (file := artifacts / name).is_file():
             file.write_text(clean(file.read_text("utf-8"), project), "utf-8")
     for number, output in enumerate(run.outputs.model_outputs):

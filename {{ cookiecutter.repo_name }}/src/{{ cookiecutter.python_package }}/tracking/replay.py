@@ -94,8 +94,8 @@ def recorded_options(run: Any, trust: bool) -> dict[str, dict[str, str]]:
         )
     if runs.ORIGIN in run.data.tags and not trust:
         raise Trouble(
-            f"Run {run_id} was received, and its options and changes may do anything "
-            f"that you may: look at its artifacts in {origin.FOLDER}, then use --trust."
+            f"Run {run_id} was received; its options and changes may do anything that "
+            f"you may: look at its artifacts in {provenance.FOLDER}, then use --trust."
         )
     if origin.HIDDEN.encode() in written:
         raise Trouble(f"Run {run_id} had a secret parameter, which was not recorded.")

@@ -16,6 +16,7 @@ import click
 from click import ClickException
 
 from . import origin, store
+from .provenance import FOLDER
 
 COMMIT = "mlflow.source.git.commit"
 # Tags of received runs and models.
@@ -99,8 +100,8 @@ def artifact(run: Any, name: str) -> bytes:
     """Return what every run has in its artifacts; nothing where it is missing."""
     from mlflow import MlflowClient
 
-    client, run_id, path = MlflowClient(), run.info.run_id, f"{origin.FOLDER}/{name}"
-    if path not in [file.path for file in client.list_artifacts(run_id, origin.FOLDER)]:
+    client, run_id, path = MlflowClient(), run.info.run_id, f"{FOLDER}/{name}"
+    if path not in [file.path for file in client.list_artifacts(run_id, FOLDER)]:
         return b""
     with tempfile.TemporaryDirectory() as folder:
         return Path(client.download_artifacts(run_id, path, folder)).read_bytes()
