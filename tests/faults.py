@@ -181,6 +181,7 @@ SCENARIOS = {
 }
 # What `mlflow run` itself sends before the project begins.
 LAUNCHERS = [f"POST runs/{name} #1" for name in ("create", "log-batch", "set-tag")]
+LAUNCHERS += ["GET runs/get #1"]
 READY = "/api/2.0/mlflow/experiments/get?experiment_id=0"
 NEXT = ("kedro", "run", "--pipelines=data_engineering")
 TRAINED = ["metrics.json", "promotion.json", "quality.png", "confusion_matrix.png"]

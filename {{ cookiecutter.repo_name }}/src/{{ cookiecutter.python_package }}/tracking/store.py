@@ -247,14 +247,14 @@ def new_run(experiment: str, tags: dict[str, str]) -> Any:
 
     export("MLFLOW_EXPERIMENT_ID", experiment)
     unique = uuid.uuid4().hex  # Kedro's run id is a time, which others may share
+    new: Any = {"experiment_id": experiment, "tags": tags | {"creation.id": unique}}
     try:
         with waiting({"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0"}):
-            return mlflow.start_run(tags=tags | {"creation.id": unique})
+            return mlflow.start_run(**new)
     except MlflowException:
         same = f"tags.`creation.id` = '{unique}'"
         made = mlflow.MlflowClient().search_runs([experiment], same)
-        known = made[0].info.run_id if made else None
-        return mlflow.start_run(run_id=known, tags=tags)
+        return mlflow.start_run(run_id=made[0].info.run_id if made else None, **new)
 
 
 def insist(call: Callable, *args: Any, **kwargs: Any) -> Any:
