@@ -31,6 +31,8 @@ conda.yaml
 conf/base/catalog.yml
 conf/base/mlflow.yml
 conf/base/parameters.yml
+conf/cluster/globals.yml
+conf/cluster/parameters.yml
 conf/local/.gitkeep
 config.sh
 data/01_raw/iris.csv
@@ -57,6 +59,9 @@ src/{PACKAGE}/pipelines/data_science/pipeline.py
 src/{PACKAGE}/pipelines/score/__init__.py
 src/{PACKAGE}/pipelines/score/nodes.py
 src/{PACKAGE}/pipelines/score/pipeline.py
+src/{PACKAGE}/pipelines/tune/__init__.py
+src/{PACKAGE}/pipelines/tune/nodes.py
+src/{PACKAGE}/pipelines/tune/pipeline.py
 src/{PACKAGE}/schema.py
 src/{PACKAGE}/settings.py
 src/{PACKAGE}/tracking/__init__.py
@@ -64,6 +69,7 @@ src/{PACKAGE}/tracking/hooks.py
 src/{PACKAGE}/tracking/journal.py
 src/{PACKAGE}/tracking/provenance.py
 src/{PACKAGE}/tracking/registry.py
+src/{PACKAGE}/tracking/search.py
 src/{PACKAGE}/tracking/store.py
 tests/conftest.py
 tests/test_nodes.py
@@ -248,15 +254,16 @@ def test_mlproject_hands_its_parameters_to_those_of_parameters_yml(generated):
     declared = {
         f"{group}.{name}": value
         for group, options in parameters.items()
-        if group != "promote_options"  # `-P params=` hands them over
+        # `-P params=` hands over the others.
+        if group not in ("promote_options", "tune_options", "parallel")
         for name, value in options.items()
     }
     entries = load_yaml(generated / "MLproject")["entry_points"]
     handed = {}
     for entry in entries.values():
         for pairs in re.findall(r"--params[ =](\S+)", entry["command"]):
-            pairs = pairs.removesuffix(",{params}")
-            targets = dict(pair.split("=") for pair in pairs.split(","))
+            pairs = [pair for pair in pairs.split(",") if pair != "{params}"]
+            targets = dict(pair.split("=") for pair in pairs)
             names = [placeholder.strip("{}") for placeholder in targets.values()]
             assert [target.rpartition(".")[2] for target in targets] == names
             defaults = [entry["parameters"][name]["default"] for name in names]

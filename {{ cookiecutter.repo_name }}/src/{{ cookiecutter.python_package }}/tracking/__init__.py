@@ -4,6 +4,7 @@
 - ``store``: where runs go, and what is said when they cannot
 - ``provenance``: parameters, data, code and packages, which made a run
 - ``registry``: registered versions, and the champion among them
+- ``search``: child runs, one for each candidate that was tried
 
 It knows nothing of the project around it: with ``MLflowRunHooks()`` in the ``HOOKS``
 of its settings it works in any Kedro project. Nodes may use the other names below.
@@ -12,5 +13,14 @@ of its settings it works in any Kedro project. Nodes may use the other names bel
 from .hooks import MLflowRunHooks
 from .provenance import log_metrics, portable
 from .registry import load_model, promote
+from .search import Candidate, log_search
 
-__all__ = ["MLflowRunHooks", "load_model", "log_metrics", "portable", "promote"]
+__all__ = [
+    "Candidate",
+    "MLflowRunHooks",
+    "load_model",
+    "log_metrics",
+    "log_search",
+    "portable",
+    "promote",
+]
