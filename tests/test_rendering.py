@@ -33,6 +33,10 @@ conf/base/mlflow.yml
 conf/base/parameters.yml
 conf/cluster/globals.yml
 conf/cluster/parameters.yml
+conf/databricks/catalog.yml
+conf/databricks/globals.yml
+conf/databricks/mlflow.yml
+conf/databricks/parameters.yml
 conf/local/.gitkeep
 config.sh
 data/01_raw/iris.csv
@@ -41,6 +45,7 @@ data/02_intermediate/.gitkeep
 data/06_models/.gitkeep
 data/07_model_output/.gitkeep
 data/08_reporting/.gitkeep
+databricks.yml
 notebooks/explore.ipynb
 pyproject.toml
 requirements.txt

@@ -198,10 +198,11 @@ def champion(name: str) -> str | None:
 
 def latest(name: str) -> dict[str, ModelVersion]:
     """Return the latest versions by number."""
-    from mlflow import MlflowClient
+    import mlflow
 
-    found = MlflowClient().search_model_versions(
-        f"name = '{name}'", MOST_AT_ONCE, ["version_number DESC"]
+    unity = mlflow.get_registry_uri().startswith("databricks-uc")  # it does not sort
+    found = mlflow.MlflowClient().search_model_versions(
+        f"name = '{name}'", MOST_AT_ONCE, None if unity else ["version_number DESC"]
     )
     return {str(version.version): version for version in found}
 
