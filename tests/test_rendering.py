@@ -21,9 +21,11 @@ else:
     import tomli as tomllib
 
 FILES = f"""
+.dockerignore
 .github/dependabot.yml
 .github/workflows/ci.yml
 .gitignore
+Dockerfile
 MLproject
 README.md
 check.py
@@ -102,6 +104,10 @@ def parse_shell(file: Path):
     return run("bash", "-n", file, cwd=file.parent)
 
 
+def lint_dockerfile(file: Path):
+    return run("hadolint", file, cwd=file.parent)
+
+
 def parse_requirements(file: Path):
     return [Requirement(line) for line in file.read_text("utf-8").splitlines()]
 
@@ -112,6 +118,7 @@ def read_text(file: Path):
 
 # By suffix, or by name where there is none. A file of a new kind needs a line here.
 PARSERS = {
+    ".dockerignore": read_text,
     ".csv": read_text,
     ".gitignore": read_text,
     ".gitkeep": read_text,
@@ -124,6 +131,7 @@ PARSERS = {
     ".txt": parse_requirements,
     ".yaml": load_yaml,
     ".yml": load_yaml,
+    "Dockerfile": lint_dockerfile,
     "MLproject": load_yaml,
 }
 
