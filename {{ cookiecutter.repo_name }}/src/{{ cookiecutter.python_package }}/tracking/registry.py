@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
 MOST_AT_ONCE = 20  # trainings that register at the same time and are compared
 SIGNS = {"more": 1, "less": -1}
-# What stores answer when there is no such alias or name.
-NOT_FOUND = ("INVALID_PARAMETER_VALUE", "RESOURCE_DOES_NOT_EXIST")
+# What stores answer when there is no such alias or name; basic-auth forbids to ask.
+NOT_FOUND = ("INVALID_PARAMETER_VALUE", "RESOURCE_DOES_NOT_EXIST", "PERMISSION_DENIED")
 
 VERSIONS = "mlflow.modelVersions"  # MLflow's tag of a logged model
 
