@@ -6,7 +6,7 @@ export MLFLOW_DISABLE_TELEMETRY := true
 export PATH := $(BIN):$(PATH)
 unexport PYTHONDONTWRITEBYTECODE VIRTUAL_ENV
 
-.PHONY: test test-fast lint demo bench faults clean
+.PHONY: test test-fast lint demo bench bench-quick faults clean
 
 test: .venv/ready  ## everything, end to end
 	python -m pytest -n 2 --dist worksteal --durations 10
@@ -22,6 +22,9 @@ demo: .venv/ready  ## generate a project into demo/, run it, say what to do next
 
 bench: .venv/ready  ## times, memory and sizes, beside other ways to track: an hour
 	python benchmarks/compare.py $(MEASURES)
+
+bench-quick: .venv/ready  ## the ratios that a change may spoil: five minutes
+	python benchmarks/compare.py quick --rounds=5
 
 faults: .venv/ready  ## break every request to a server once in every way: hours
 	python tests/sweep.py $(SWEEP)

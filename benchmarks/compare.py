@@ -1,6 +1,7 @@
 """What tracking costs, beside other ways to have it: times, memory, sizes, ratios.
 
     make bench                                  everything: about an hour
+    make bench-quick                            what a change may spoil: five minutes
     make bench MEASURES="runs commands"         some of it
     make bench MEASURES="runs --rounds=15"      steadier medians
 
@@ -9,6 +10,7 @@ All train the same estimator on the same data, as whole processes, in alternatio
 - plain: the pipeline's four nodes, MLflow not imported: the floor
 - article: MLflow called in the nodes, as in the article of 2019
 - kedro-mlflow: the plugin's hook and datasets
+- script: all that ours records, in one script with MLflow and without Kedro
 - untracked: the generated project without its hooks and what speaks to MLflow
 - ours: the generated project
 
@@ -133,6 +135,16 @@ def read_files(folder: Path) -> None:
             file.read_bytes()
 
 
+def script() -> Task:
+    """Return the training in one script, in a folder of its own."""
+    folder = BUILD / "script"
+    shutil.rmtree(folder, ignore_errors=True)
+    shutil.copytree(PEERS / "script", folder)
+    shutil.copy(IRIS, folder)
+    python = BUILD / "env-ours" / "bin" / "python"
+    return Task("script", (str(python), "train.py"), folder)
+
+
 def forget(project: Path) -> None:
     """Remove a project's tracking store."""
     for file in project.glob("mlflow.db*"):
@@ -200,13 +212,15 @@ def measure_runs(rounds: int) -> tuple[Samples, list[Ratio]]:
             peer("kedro-mlflow", "plain", "kedro-mlflow"),
         ),
         Task("untracked", run, untracked("untracked")),
+        script(),
         Task("ours", run, project),
         Task("ours, `mlflow run`", launch, project, store),
         Task("`mlflow run` of nothing", launch, trivial, store),
         Task("ours, empty store", run, fresh, before=lambda: forget(fresh)),
         Task(f"ours, after {HISTORY:,} runs", run, long),
     ]
-    limits = {"plain": 2.0, "untracked": 2.0, "article": 0.6, "kedro-mlflow": 0.6}
+    limits = {"plain": 1.65, "untracked": 2.0, "script": 0.8}
+    limits |= {"article": 0.47, "kedro-mlflow": 0.47}
     stores = {
         "`mlflow run` / `kedro run`": ("ours, `mlflow run`", 1.6),
         "empty store / warm store": ("ours, empty store", 1.5),
@@ -328,25 +342,64 @@ def measure_installation(rounds: int) -> tuple[Samples, list[Ratio]]:
     ]
 
 
-def measure_scoring(rounds: int) -> tuple[Samples, list[Ratio]]:
-    """Measure the scoring of files in a clean environment, made in the warm-up."""
-    project = ours("scoring")
-    env = build_environment("ours", "-r", project / "requirements.txt")
+def scoring_tasks(project: Path, env: Path, many: list[int]) -> list[Task]:
+    """Return the scoring of tables of 150 and of many rows, and Arrow's copying."""
     call(env / "kedro", "run", cwd=project)
+    copier = str(PEERS / "arrow" / "copy_table.py")
     tasks = []
-    for rows in (150, 2 * ROWS):
+    for rows in (150, *many):
         file = BUILD / f"flowers-{rows}.csv"
         write_rows(file, rows)
-        words = ("run", ".", "-e", "score", "--env-manager=uv", "-P", f"input={file}")
-        tasks.append(
-            Task(
-                *(f"`mlflow run -e score`, {rows:,} rows", ("mlflow", *words), project),
-                env={"MLFLOW_TRACKING_URI": f"sqlite:///{project / 'mlflow.db'}"},
-            )
-        )
-    few, many = (task.name for task in tasks)
+        given = f"--params=score_options.input={file}"
+        words = (str(env / "kedro"), "run", "--pipelines=score", given)
+        copy = (str(env / "python"), copier, str(file), str(BUILD / "copy.csv"))
+        tasks.append(Task(f"score {rows:,} rows", words, project))
+        tasks.append(Task(f"copy {rows:,} rows with Arrow", copy, BUILD))
+    return tasks
+
+
+def scoring_ratio(rows: int) -> Ratio:
+    """Return what scoring costs beside Arrow's copying, both beyond an empty start."""
+
+    def figure(samples: Samples) -> float:
+        name, few = "copy {:,} rows with Arrow".format, 150
+        copied = extra(samples[name(rows)], samples[name(few)])
+        scored = extra(samples[f"score {rows:,} rows"], samples[f"score {few:,} rows"])
+        return scored / copied
+
+    return f"scoring / copying with Arrow, {rows:,} rows", figure, 2.5
+
+
+def measure_scoring(rounds: int) -> tuple[Samples, list[Ratio]]:
+    """Measure the scoring of large files, beside reading and writing them."""
+    project, many = ours("scoring"), [2_000_000, 10_000_000]
+    env = build_environment("ours", "-r", project / "requirements.txt")
+    memory = memory_against(f"score {many[-1]:,} rows", "score 150 rows")
+    return alternate(scoring_tasks(project, env, many), rounds), [
+        *map(scoring_ratio, many),
+        (f"peak memory, {many[-1]:,} rows / 150 rows", memory, 1.2),
+    ]
+
+
+def measure_quick(rounds: int) -> tuple[Samples, list[Ratio]]:
+    """Measure the four ratios that a change is most likely to spoil."""
+    project, rows = ours("quick"), 2_000_000
+    env = build_environment("ours", "-r", project / "requirements.txt")
+    kedro = str(env / "kedro")
+    tasks = [
+        Task("plain", (kedro, "run"), peer("plain", "plain")),
+        script(),
+        Task("ours", (kedro, "run"), project),
+        Task("`kedro --help`, empty project", (kedro, "--help"), empty("empty")),
+        Task("`kedro --help`, ours", (kedro, "--help"), project),
+        *scoring_tasks(project, env, [rows]),
+    ]
+    starts = against("`kedro --help`, ours", "`kedro --help`, empty project")
     return alternate(tasks, rounds), [
-        (f"peak memory, {2 * ROWS:,} rows / 150 rows", memory_against(many, few), 1.2)
+        ("ours / plain", against("ours", "plain"), 1.65),
+        ("ours / script", against("ours", "script"), 0.8),
+        ("`kedro --help`, ours / empty project", starts, 1.2),
+        scoring_ratio(rows),
     ]
 
 
@@ -357,6 +410,7 @@ MEASURES = {
     "new": measure_new,
     "installation": measure_installation,
     "scoring": measure_scoring,
+    "quick": measure_quick,
 }
 
 
@@ -371,7 +425,7 @@ def main() -> None:
     BUILD.mkdir(parents=True, exist_ok=True)
     file = HERE / "results.json"
     kept = json.loads(file.read_text()) if file.exists() else {}
-    for name in asked.measures or MEASURES:
+    for name in asked.measures or [name for name in MEASURES if name != "quick"]:
         samples, ratios = MEASURES[name](asked.rounds)
         measured = {
             what: (figure(samples), *spread(figure, samples))

@@ -41,22 +41,22 @@ def apply(project: Path, title: str, *options: str) -> set[str]:
     return {name for name in changed if not UNCOUNTED.match(name)}
 
 
-def type_in(project: Path, bin_: Path, title: str) -> None:
+def type_in(project: Path, bin_: Path, title: str, **changes: str) -> None:
     """Type the commands of a recipe where an environment is active."""
     for kind, text in steps(title):
         if kind == "console":
             for line in re.findall(r"^\$ (.*(?:\n(?![$]).*)*)", text, re.M):
                 # uv makes environments without pip: another's must not be taken.
                 line = re.sub("^pip install", f"uv pip install -p {bin_}/python", line)
-                env = {"PATH": path_of(bin_), "COLUMNS": "300"}
+                env = {"PATH": path_of(bin_), "COLUMNS": "300", **changes}
                 run("bash", "-ec", line, cwd=project, **env)
 
 
-def follow(project: Path, bin_: Path, title: str) -> set[str]:
+def follow(project: Path, bin_: Path, title: str, **changes: str) -> set[str]:
     """Apply the diffs of a recipe, then type its commands; return the changed files."""
     assert steps(title), f"'{title}' shows nothing to do"
     changed = apply(project, title)
-    type_in(project, bin_, title)
+    type_in(project, bin_, title, **changes)
     return changed
 
 

@@ -3,7 +3,8 @@
 import json
 
 import pytest
-from runs import ROOT, run
+from mlflow import MlflowClient
+from runs import ROOT, recorded, run
 
 
 @pytest.fixture
@@ -61,3 +62,21 @@ def test_peers_find_the_same_accuracy(compare, bin_, overlays):
     )
     assert "Accuracy 0.933" in ran.stdout + ran.stderr
     assert (project / "mlflow.db").exists() == ("article" in overlays)
+
+
+@pytest.mark.slow
+def test_the_script_records_the_same(compare, bin_, tmp_path):
+    (tmp_path / "env-ours").symlink_to(bin_.parent)
+    task, project = compare.script(), compare.ours("ours")
+    run(*task.command, cwd=task.cwd)
+    run(bin_ / "kedro", "run", cwd=project)
+    (script,), (ours,) = recorded(task.cwd), recorded(project)
+    assert script.status == ours.status == "FINISHED"
+    assert script.metrics == pytest.approx(ours.metrics)
+    assert script.artifacts == ours.artifacts
+    for folder, name in ((task.cwd, "flowers"), (project, "ours")):
+        uri = f"sqlite:///{folder}/mlflow.db"
+        client = MlflowClient(uri, uri)
+        assert client.get_model_version_by_alias(name, "champion").version == 1
+        (one,) = recorded(folder)
+        assert len(client.get_run(one.id).outputs.model_outputs) == 2

@@ -53,6 +53,7 @@ pyproject.toml
 requirements.txt
 src/{PACKAGE}/__init__.py
 src/{PACKAGE}/__main__.py
+src/{PACKAGE}/cli.py
 src/{PACKAGE}/datasets.py
 src/{PACKAGE}/pipeline_registry.py
 src/{PACKAGE}/pipelines/__init__.py
@@ -74,9 +75,14 @@ src/{PACKAGE}/settings.py
 src/{PACKAGE}/tracking/__init__.py
 src/{PACKAGE}/tracking/hooks.py
 src/{PACKAGE}/tracking/journal.py
+src/{PACKAGE}/tracking/origin.py
 src/{PACKAGE}/tracking/provenance.py
+src/{PACKAGE}/tracking/record.py
 src/{PACKAGE}/tracking/registry.py
 src/{PACKAGE}/tracking/search.py
+src/{PACKAGE}/tracking/replay.py
+src/{PACKAGE}/tracking/runs.py
+src/{PACKAGE}/tracking/share.py
 src/{PACKAGE}/tracking/store.py
 tests/conftest.py
 tests/test_nodes.py

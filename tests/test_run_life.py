@@ -103,6 +103,15 @@ def test_a_dataset_that_cannot_be_loaded(launcher, life, bin_):
     assert not (life / "data" / "06_models" / "model.pkl").exists()
 
 
+def test_a_dataset_that_is_not_installed(life, bin_):
+    catalog = life / "conf" / "base" / "catalog.yml"
+    catalog.write_text(catalog.read_text().replace("ParquetDataset", "NoDataset"))
+    result = launch("sequential", bin_, life)
+    assert result.returncode != 0 and "NoDataset" in result.stdout + result.stderr
+    (one,) = recorded(life)
+    assert one.status == "FAILED" and "NoDataset" in one.tags["failure.error"]
+
+
 @pytest.mark.parametrize("launcher", ["sequential", "parallel", "mlflow run"])
 @pytest.mark.parametrize("behaviour", ["nested", "ended"])
 def test_a_node_that_leaves_runs_open_or_ends_ours(launcher, behaviour, life, bin_):

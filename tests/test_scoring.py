@@ -5,6 +5,7 @@ import json
 import random
 import shutil
 
+import pandas as pd
 import pytest
 import yaml
 from mlflow import MlflowClient
@@ -125,17 +126,30 @@ def test_without_a_champion_it_says_how_to_get_one(generated, kedro, tmp_path):
 
 
 def test_order_and_other_columns_stay_across_chunks(project, score, tmp_path):
-    path = project / "conf/base/catalog.yml"
-    text = path.read_text()
-    assert "chunksize: 100_000" in text
-    path.write_text(text.replace("chunksize: 100_000", "chunksize: 7"))
-    rows = [[f"00{i}", *GOOD, "" if i % 7 else "NA"] for i in range(40)]
+    rows = [[f"00{i}", *GOOD, "" if i % 7 else "NA"] for i in range(200_000)]
+    rows[150_000][-1] = 'said "two\nlines, and a comma"'
     columns = ["id", *COLUMNS, "note"]
-    score(input=table(tmp_path / "forty.csv", *rows, columns=columns))
+    score(input=table(tmp_path / "long.csv", *rows, columns=columns))
     answers = scored(project)
     assert [answer["id"] for answer in answers] == [row[0] for row in rows]
     assert [answer["note"] for answer in answers] == [row[-1] for row in rows]
     assert {answer["species"] for answer in answers} == {"setosa"}
+    first, second = (project / OUTPUT).read_text().splitlines()[:2]
+    assert first == f"{','.join(columns)},species,probability"
+    assert second.startswith("000,5.1,3.5,1.4,0.2,NA,setosa,0.9")
+
+
+def test_parquet_comes_in_and_goes_out_by_its_name(project, score, tmp_path):
+    rows = [[i, *GOOD] for i in range(100_000)]
+    given = pd.DataFrame(rows, columns=["id", *COLUMNS])
+    given.to_parquet(tmp_path / "flowers.parquet")
+    catalog = project / "conf/base/catalog.yml"
+    text = catalog.read_text()
+    catalog.write_text(text.replace("scored_flowers.csv", "scored_flowers.parquet"))
+    score(input=tmp_path / "flowers.parquet")
+    answers = pd.read_parquet((project / OUTPUT).with_suffix(".parquet"))
+    assert answers[given.columns].equals(given)
+    assert set(answers["species"]) == {"setosa"} and answers["probability"].min() > 0.9
 
 
 def test_a_second_run_replaces_the_first_ones_output(project, score, tmp_path):
@@ -151,6 +165,7 @@ BAD = {
     "NaN": ([["nan", *GOOD[1:]]], COLUMNS, "sepal_length (1 rows)"),
     "infinity": ([["inf", *GOOD[1:]]], COLUMNS, "sepal_length (1 rows)"),
     "negative": ([[-5, *GOOD[1:]]], COLUMNS, "sepal_length (1 rows)"),
+    "a cell too many": ([GOOD, [*GOOD, 1]], COLUMNS, "Expected 4 columns, got 5"),
     "no rows": ([], COLUMNS, "the table has no rows"),
     "scored already": ([[*GOOD, "x"]], [*COLUMNS, "species"], "has a column species"),
 }

@@ -5,6 +5,9 @@
 - ``provenance``: parameters, data, code and packages, which made a run
 - ``registry``: registered versions, and the champion among them
 - ``search``: child runs, one for each candidate that was tried
+- ``origin``: the command, code and packages that repeat a run
+- ``runs``, ``replay``, ``share``: commands of ``kedro``, which ``cli.py`` lists
+- ``record``: a run apart from any store
 
 It knows nothing of the project around it: with ``MLflowRunHooks()`` in the ``HOOKS``
 of its settings it works in any Kedro project. Nodes may use the other names below.

@@ -13,8 +13,6 @@ import sys
 import threading
 import time
 import traceback
-import uuid
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -24,7 +22,7 @@ from kedro.framework.hooks import hook_impl
 from kedro.runner import AbstractRunner
 from omegaconf import OmegaConf
 
-from . import journal, provenance, store
+from . import journal, origin, provenance, store
 
 logger = logging.getLogger(__name__)
 
@@ -36,8 +34,11 @@ class Recording:
     mlflow_id: str
     # "us"; "mlflow run"; "caller", in this process; or "other", by MLFLOW_RUN_ID
     opened_by: str
+    pipeline: Any
+    catalog: Any
     entry: journal.Entry | None = None
     inputs: dict[str, provenance.File | None] = field(default_factory=dict)
+    unread: set[str] = field(default_factory=set)
     pid: int = field(default_factory=os.getpid)
     thread: int = field(default_factory=threading.get_ident)
     started: float = field(default_factory=time.time)
@@ -71,23 +72,24 @@ class MLflowRunHooks:
         given = nested(run_params["runtime_params"] or {})
         self._refuse_misspelt_parameters(given)
         run_id = run_params["run_id"]
+        files = provenance.input_files(pipeline, catalog)
         tags = provenance.identity(run_params, pipeline, self._project, self._env)
+        options = origin.options(run_params, self._env, catalog, files)
+        known, artifacts = origin.repeated_by(options, files, self._project, tags)
+        tags |= known
         try:
             with store.first_contact(self._project):
-                run, recording = self._open(tags)
+                run, recording = self._open(tags, pipeline, catalog)
                 self._recordings[run_id] = recording
                 self._prepare_for_the_end()
+                recording.inputs, recording.unread = files, set(files)
                 taken = provenance.taken(pipeline, catalog, given)
-                provenance.record_origin(run, tags, taken)
+                provenance.record_origin(run, tags, taken, artifacts)
             store.show(run)
-            files = provenance.record_files(recording.mlflow_id, pipeline, catalog)
-            recording.inputs.update(files)
         except BaseException as error:
             if run_id in self._recordings:
                 status = "FAILED" if isinstance(error, Exception) else "KILLED"
-                failure = provenance.describe_failure(error, pipeline, catalog)
-                with store.waiting(store.HURRIED):
-                    self._finish(run_id, status, failure)
+                self._finish(run_id, status, error, store.HURRIED)
             raise
         if tags["kedro.runner"] == "ParallelRunner":
             # The way into worker processes, also into those that have no hooks.
@@ -106,9 +108,10 @@ class MLflowRunHooks:
         if not mlflow.active_run():
             mlflow.start_run(run_id=recording.mlflow_id)
         provenance.namespace.set(node.namespace)
-        for name in inputs.keys() & recording.inputs.keys():
-            file = recording.inputs.pop(name)
-            provenance.record_input(recording.mlflow_id, name, file, inputs[name])
+        for name in inputs.keys() & recording.unread:
+            recording.unread.remove(name)
+            args = (name, recording.inputs[name], inputs[name])
+            provenance.record_input(recording.mlflow_id, *args)
 
     @hook_impl(trylast=True)
     def after_node_run(self, run_id) -> None:
@@ -121,24 +124,17 @@ class MLflowRunHooks:
         self._release(run_id, "FAILED")
 
     @hook_impl(trylast=True)
-    def after_pipeline_run(self, run_params, pipeline, catalog) -> None:
-        """Log the saved files that the catalog names, and end the run as FINISHED."""
-        run_id = run_params["run_id"]
-        since = self._recordings[run_id].started
-        saved = provenance.saved_files(run_id, since, pipeline, catalog)
-        self._finish(run_id, "FINISHED", saved=saved)
+    def after_pipeline_run(self, run_params) -> None:
+        """Log the files that the catalog names, and end the run as FINISHED."""
+        self._finish(run_params["run_id"], "FINISHED")
 
     @hook_impl(trylast=True)
-    def on_pipeline_error(self, error, run_params, pipeline, catalog) -> None:
+    def on_pipeline_error(self, error, run_params) -> None:
         """Record node, error and traceback, and end the run as FAILED."""
-        run_id = run_params["run_id"]
-        failure = provenance.describe_failure(error, pipeline, catalog)
-        since = self._recordings[run_id].started
-        saved = provenance.saved_files(run_id, since, pipeline, catalog)
-        self._finish(run_id, "FAILED", failure, saved)
+        self._finish(run_params["run_id"], "FAILED", error)
 
-    def _open(self, tags: dict[str, str]) -> tuple[Any, Recording]:
-        """Join the run that the caller has opened, or open one."""
+    def _open(self, tags: dict[str, str], *of: Any) -> tuple[Any, Recording]:
+        """Join the run that the caller has opened, or open one for a pipeline."""
         import mlflow
 
         store.withdraw("MLFLOW_RUN_ID")  # left by an interrupted run
@@ -146,22 +142,17 @@ class MLflowRunHooks:
         journal.deliver(self._project, uri, joined)
         if active := mlflow.active_run():
             run = mlflow.get_run(active.info.run_id)  # with what was logged since
-            return run, Recording(run.info.run_id, "caller")
+            return run, Recording(run.info.run_id, "caller", *of)
         if joined:
             # The launcher's run decides the experiment, whatever its name says.
             os.environ.pop("MLFLOW_EXPERIMENT_NAME", None)
             run = mlflow.start_run()
             launched = "mlflow.project.entryPoint" in run.data.tags
-            recording = Recording(joined, "mlflow run" if launched else "other")
+            recording = Recording(joined, "mlflow run" if launched else "other", *of)
         else:
             experiment = store.experiment_id(self._config, self._project)
-            # Kedro's run id is a time, which others who start now may share.
-            unique = {"creation.id": uuid.uuid4().hex}
-            run = mlflow.start_run(experiment_id=experiment, tags=tags | unique)
-            if uri.startswith("http"):
-                store.delete_twins(run, "creation.id")
-            store.export("MLFLOW_EXPERIMENT_ID", experiment)
-            recording = Recording(run.info.run_id, "us")
+            run = store.new_run(experiment, tags)
+            recording = Recording(run.info.run_id, "us", *of)
         if recording.opened_by != "other":
             recording.entry = journal.Entry(self._project, recording.mlflow_id, uri)
         return run, recording
@@ -176,51 +167,48 @@ class MLflowRunHooks:
         self,
         run_id: str,
         status: str,
-        failure: dict[str, str] | None = None,
-        saved: Sequence[provenance.File] = (),
+        error: BaseException | None = None,
+        patience: dict[str, str] = store.LAST,
     ) -> None:
         """End a run: in the journal first, then at the store, in about a minute."""
         recording = self._recordings.pop(run_id)
-        mlflow_id, entry = recording.mlflow_id, recording.entry
+        entry = recording.entry
         if entry:
-            entry.owe(status, failure)
-        store.withdraw("MLFLOW_RUN_ID")
-        if signal.getsignal(signal.SIGTERM) is exit_on_sigterm and not self._recordings:
-            signal.signal(signal.SIGTERM, signal.SIG_DFL)
-        calls = store.LastCalls()
+            entry.owe(status)
+        calls = store.LastCalls(recording.mlflow_id, patience)
         try:
-            self._record_the_rest(recording, calls, failure, saved)
-        except BaseException:  # Ctrl-C: it has to come off MLflow's stack all the same
-            calls.until = 0.0
-            logger.error(
-                "Interrupted: not all of MLflow run %s is recorded.", mlflow_id
-            )
-            raise
-        finally:
+            store.withdraw("MLFLOW_RUN_ID")
+            if error:
+                calls.attempt("its failure", self._record_failure, recording, error)
+            if status != "KILLED":
+                files = [file for file in recording.inputs.values() if file]
+                for name in recording.unread:  # by this process
+                    if file := recording.inputs[name]:
+                        calls.attempt(name, provenance.record_input, name, file, None)
+                of = recording.pipeline, recording.catalog
+                files += provenance.saved_files(run_id, recording.started, *of)
+                for file in files:
+                    calls.attempt(file.path.name, provenance.log_file, file)
+            calls.say_what_is_missing()
+        finally:  # whatever happens, it has to come off MLflow's stack
             ended = calls.attempt("its end", self._end, recording, status, last=True)
             if entry:
                 entry.close(delivered=ended and recording.opened_by == "us")
         if not ended:
             logger.error(
                 "MLflow could not be told that run %s has ended %s (%s). %s",
-                *(mlflow_id, status, calls.missing[-1]),
+                *(recording.mlflow_id, status, calls.missing[-1]),
                 "The next `kedro run` in this folder tells it." if entry else "",
             )
 
-    def _record_the_rest(self, recording, calls, failure, saved) -> None:
-        """Log the failure, inputs that this process has not loaded, and saved files."""
-        mlflow_id = recording.mlflow_id
-        if failure:
-            calls.attempt("its failure", provenance.log_failure, mlflow_id, failure)
-        for name, file in recording.inputs.items():
-            if file:
-                args = (mlflow_id, name, file, None)
-                calls.attempt(name, provenance.record_input, *args)
-        for file in saved:
-            calls.attempt(file.path.name, provenance.log_file, mlflow_id, file)
-        calls.say_what_is_missing(mlflow_id)
+    def _record_failure(self, run_id: str, recording: Recording, error) -> None:
+        of = recording.pipeline, recording.catalog
+        failure = provenance.describe_failure(error, *of)
+        if recording.entry:
+            recording.entry.add(failure)
+        provenance.log_failure(run_id, failure)
 
-    def _end(self, recording: Recording, status: str) -> None:
+    def _end(self, run_id: str, recording: Recording, status: str) -> None:
         """Take our run off MLflow's stack and end it; let go of others' runs."""
         from mlflow import MlflowClient
 
@@ -231,15 +219,14 @@ class MLflowRunHooks:
             "other": "RUNNING",
             "caller": None,
         }[recording.opened_by]
-        was_active = end_active(recording.mlflow_id, above=status, ours=ours)
+        was_active = end_active(run_id, above=status, ours=ours)
         if not was_active and ours not in (None, "RUNNING"):
             # A node has ended it, or this is another thread.
-            MlflowClient().set_terminated(recording.mlflow_id, ours)
+            MlflowClient().set_terminated(run_id, ours)
 
     def _prepare_for_the_end(self) -> None:
         """End open runs as KILLED when the process is interrupted or terminated."""
         # Registered after MLflow's own handler, which would say FINISHED: runs first.
-        atexit.unregister(self._end_open_runs)
         atexit.register(self._end_open_runs)
         if (
             threading.current_thread() is threading.main_thread()
@@ -250,11 +237,8 @@ class MLflowRunHooks:
     def _end_open_runs(self) -> None:
         for run_id, recording in list(self._recordings.items()):
             if recording.pid == os.getpid():
-                if signal.getsignal(signal.SIGTERM) is exit_on_sigterm:
-                    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # we are leaving
-                recording.inputs.clear()
-                with store.waiting(store.HURRIED):
-                    self._finish(run_id, "KILLED")
+                signal.signal(signal.SIGTERM, signal.SIG_IGN)  # we are leaving
+                self._finish(run_id, "KILLED", patience=store.HURRIED)
 
     def _end_interrupted_run(self) -> None:
         """End the run that Ctrl-C has left active in a notebook."""
@@ -302,20 +286,17 @@ def end_active(run_id: str, above: str, ours: str | None) -> bool:
     """
     import mlflow
 
-    trouble = None
-    while active := mlflow.active_run():
-        found = active.info.run_id == run_id
-        if (status := ours if found else above) is None:
-            break
-        try:
-            mlflow.end_run(status)
-        except Exception as error:  # it is off the stack all the same
-            trouble = error
-        if found:
-            break
-    if trouble:
-        raise trouble
-    return active is not None
+    if not (active := mlflow.active_run()):
+        return False
+    if active.info.run_id == run_id:
+        if ours:
+            mlflow.end_run(ours)
+        return True
+    try:
+        mlflow.end_run(above)
+    finally:  # it is off the stack all the same
+        found = end_active(run_id, above, ours)
+    return found
 
 
 def exit_on_sigterm(signum: int, _frame) -> None:

@@ -14,11 +14,20 @@ import sqlite3
 import time
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
-from . import store
+from . import provenance, store
 
 FOLDER = ".runs"
 GONE = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE", "INVALID_STATE")
+NEW = """
+PRAGMA locking_mode = EXCLUSIVE;  -- until it is closed
+PRAGMA journal_mode = MEMORY;  -- a full disk takes changes in place
+BEGIN EXCLUSIVE;
+DROP TABLE IF EXISTS owed;
+CREATE TABLE owed (store, file, status, ended, failure)
+"""
+PATIENCE = 10  # seconds for all that is owed
 OWED = "SELECT store, file, status, ended, failure FROM owed"
 
 logger = logging.getLogger(__name__)
@@ -37,20 +46,13 @@ class Entry:
         self.path = project / FOLDER / f"{run_id}.db"
         try:
             self.path.parent.mkdir(exist_ok=True)
-            self._db = sqlite3.connect(self.path, timeout=5, check_same_thread=False)
-            self._db.execute("PRAGMA locking_mode = EXCLUSIVE")  # until it is closed
-            self._db.execute(
-                "PRAGMA journal_mode = MEMORY"
-            )  # a full disk takes changes
-            with self._db:
-                self._db.execute("BEGIN EXCLUSIVE")
-                self._db.execute("DROP TABLE IF EXISTS owed")
-                self._db.execute(
-                    "CREATE TABLE owed (store, file, status, ended, failure)"
-                )
-                # A copy of the file is another file, and counts for nothing.
-                values = (address(uri, project), self.path.stat().st_ino)
-                self._db.execute("INSERT INTO owed (store, file) VALUES (?, ?)", values)
+            options: Any = {"isolation_level": None, "check_same_thread": False}
+            self._db = sqlite3.connect(self.path, timeout=5, **options)
+            self._db.executescript(NEW)
+            # A copy of the file is another file, and counts for nothing.
+            values = (address(uri, project), self.path.stat().st_ino)
+            self._db.execute("INSERT INTO owed (store, file) VALUES (?, ?)", values)
+            self._db.execute("COMMIT")
         except (OSError, sqlite3.Error) as error:
             self.close()
             logger.warning(
@@ -59,20 +61,21 @@ class Entry:
                 *(self.path.parent, error),
             )
 
-    def owe(self, status: str, failure: dict[str, str] | None = None) -> None:
+    def owe(self, status: str) -> None:
         """Write down how the run has ended, before MLflow is told."""
-        if not self._db:
-            return
-        try:
-            with self._db:  # by itself: it fits into the file as it is
-                ended = int(time.time() * 1000)
-                told = "UPDATE owed SET status = ?, ended = ?"
-                self._db.execute(told, (status, ended))
-            with self._db:
-                told = "UPDATE owed SET failure = ?"
-                self._db.execute(told, (json.dumps(failure or {}),))
-        except sqlite3.Error as error:
-            logger.warning("Cannot write all of %s: %s", self.path, error)
+        now = int(time.time() * 1000)
+        self._write("UPDATE owed SET status = ?, ended = ?", status, now)
+
+    def add(self, failure: dict[str, str]) -> None:
+        """Write down why it has failed."""
+        self._write("UPDATE owed SET failure = ?", json.dumps(failure))
+
+    def _write(self, statement: str, *values: Any) -> None:
+        if self._db:
+            try:
+                self._db.execute(statement, values)
+            except sqlite3.Error as error:
+                logger.warning("Cannot write all of %s: %s", self.path, error)
 
     def close(self, *, delivered: bool = False) -> None:
         """Unlock the file; remove it if nothing is owed any more."""
@@ -91,13 +94,14 @@ def deliver(project: Path, uri: str, joined: str | None) -> None:
         uri: The store that this process uses; what is owed to others has to wait.
         joined: The run that this process goes on with, which is owed nothing yet.
     """
+    until = time.monotonic() + PATIENCE
     for path in sorted((project / FOLDER).glob("*.db")):
         try:
             with closing(sqlite3.connect(path, timeout=0, isolation_level=None)) as db:
                 db.execute("BEGIN EXCLUSIVE")
                 row = db.execute(OWED).fetchone()
                 ours = row[:2] == (address(uri, project), path.stat().st_ino)
-                if path.stem == joined or not ours:
+                if path.stem == joined or not ours or time.monotonic() > until:
                     continue
                 end(path.stem, *row[2:])
         except sqlite3.Error:  # its process lives, or is just making it
@@ -114,8 +118,6 @@ def end(run_id: str, status: str | None, ended: int | None, failure: str | None)
     from mlflow import MlflowClient
     from mlflow.exceptions import MlflowException
 
-    from .provenance import log_failure
-
     client = MlflowClient()
     try:
         if client.get_run(run_id).info.status != "RUNNING":
@@ -124,7 +126,7 @@ def end(run_id: str, status: str | None, ended: int | None, failure: str | None)
         if status is None:
             status, told = "KILLED", {"failure.error": "the process died"}
         try:
-            log_failure(run_id, told)
+            provenance.log_failure(run_id, told)
         except MlflowException as error:
             logger.warning("Run %s lacks its failure: %s", run_id, error)
         client.set_terminated(run_id, status, ended)

@@ -10,6 +10,7 @@ import platform
 import re
 import subprocess
 import sys
+import tempfile
 import traceback
 import warnings
 from contextvars import ContextVar
@@ -28,6 +29,7 @@ from . import store
 LONGEST_NAME, LONGEST_VALUE, LONGEST_TAG = 250, 6000, 8000
 SECRET = re.compile(r"(^|[._-])(password|passwd|secret|token|api_?key|credentials?)$")
 PACKAGE = Path(__file__).resolve().parents[1]
+FOLDER = "environment"  # of a run's artifacts: what repeats it
 FILTERS = ("tags", "node_names", "from_nodes", "to_nodes", "from_inputs", "to_outputs")
 
 logger = logging.getLogger(__name__)
@@ -135,20 +137,32 @@ def identity(
     }
 
 
+def git(project: Path, *words: str) -> bytes:
+    """Return what git prints; nothing where it fails or is not installed."""
+    command = ["git", "-C", str(project), *words]
+    try:
+        return subprocess.run(command, capture_output=True).stdout
+    except FileNotFoundError:
+        return b""
+
+
 def git_state(project: Path) -> dict[str, str]:
-    """Return the commit and whether files differ from it; nothing outside of git."""
-
-    def git(*words: str) -> str:
-        command = ["git", "-C", str(project), *words]
-        try:
-            return subprocess.run(command, capture_output=True, text=True).stdout
-        except FileNotFoundError:  # git is not installed
-            return ""
-
-    if not (commit := git("rev-parse", "--verify", "--quiet", "HEAD").strip()):
+    """Return commit, branch, remote, whether files differ; nothing outside of git."""
+    status = git(project, "status", "--porcelain=v2", "--branch").decode()
+    about = dict(re.findall(r"^# branch\.(\w+) (.*)$", status, re.MULTILINE))
+    if not re.fullmatch(r"[0-9a-f]+", about.get("oid", "")):
         return {}
-    dirty = str(bool(git("status", "--porcelain"))).lower()
-    return {"mlflow.source.git.commit": commit, "git.dirty": dirty}
+    # The remote of this branch, or origin, without asking it.
+    remote = git(project, "ls-remote", "--get-url").decode().strip()
+    where = {
+        "mlflow.source.git.branch": about["head"].replace("(detached)", ""),
+        "mlflow.source.git.repoURL": "" if remote == "origin" else store.mask(remote),
+    }
+    return {
+        "mlflow.source.git.commit": about["oid"],
+        "git.dirty": str(bool(re.search("^[^#]", status, re.MULTILINE))).lower(),
+        **{name: text for name, text in where.items() if text},
+    }
 
 
 def flatten(parameters: dict[str, Any]) -> dict[str, str]:
@@ -192,8 +206,13 @@ def taken(pipeline: Any, catalog: Any, given: dict[str, Any]) -> dict[str, str]:
     return flat
 
 
-def record_origin(run: Any, tags: dict[str, str], parameters: dict[str, str]) -> None:
-    """Log parameters, tags and installed packages on an MLflow run.
+def record_origin(
+    run: Any,
+    tags: dict[str, str],
+    parameters: dict[str, str],
+    artifacts: dict[str, bytes],
+) -> None:
+    """Log parameters, tags and what repeats the run on an MLflow run.
 
     A parameter that is on the run with another value already, because the caller
     logged it, is logged under its name and Kedro's run id.
@@ -218,10 +237,10 @@ def record_origin(run: Any, tags: dict[str, str], parameters: dict[str, str]) ->
         tags=[RunTag(*item) for item in (tags.items() - run.data.tags.items())],
         synchronous=True,  # a thread that logs would not survive a fork
     )
-    read = (installed.metadata for installed in metadata.distributions())
-    found = {(about["Name"], about["Version"]) for about in read}
-    packages = "".join(f"{name}=={version}\n" for name, version in sorted(found))
-    client.log_text(run_id, packages, "environment/packages.txt")
+    with tempfile.TemporaryDirectory() as folder:
+        for name, content in artifacts.items():
+            Path(folder, name).write_bytes(content)
+        client.log_artifacts(run_id, folder, FOLDER)
 
 
 class File(NamedTuple):
@@ -246,24 +265,22 @@ def catalog_file(name: str, catalog: Any, version: str | None = None) -> File | 
     return File(path, settings) if path.is_file() else None
 
 
-def record_files(run_id: str, pipeline: Any, catalog: Any) -> dict[str, File | None]:
-    """Log the input files whose entries ask for it; return all inputs, digested.
+def input_files(pipeline: Any, catalog: Any) -> dict[str, File | None]:
+    """Return the files that the pipeline reads, digested, by dataset.
 
     None stands for what is no local file: a table of a database, a file elsewhere.
     """
     found: dict[str, File | None] = {}
     for name in sorted(pipeline.inputs()):
         if name != "parameters" and not name.startswith("params:"):
-            if file := catalog_file(name, catalog):
-                log_file(run_id, file)
-                file = file._replace(digest=digest(file.path))
-            found[name] = file
+            file = catalog_file(name, catalog)
+            found[name] = file and file._replace(digest=digest(file.path))
     return found
 
 
-def digest(path: Path) -> str:
-    """Return the MD5 digest of a file's bytes, as ``md5sum`` does."""
-    hashed = hashlib.md5(usedforsecurity=False)
+def digest(path: Path, algorithm: str = "md5") -> str:
+    """Return the digest of a file's bytes, as ``md5sum`` does."""
+    hashed = hashlib.new(algorithm, usedforsecurity=False)
     with path.open("rb") as file:
         while block := file.read(1 << 20):
             hashed.update(block)
@@ -327,7 +344,7 @@ def describe_failure(
     """Return the failed node, the error and its full traceback, without secrets."""
     text = "".join(traceback.format_exception(type(error), error, error.__traceback__))
     return {
-        "failure.node": failed_node(error, text, pipeline, catalog) or "unknown",
+        "failure.node": failed_node(error, text, pipeline, catalog),
         "failure.error": store.mask(f"{type(error).__name__}: {error}")[:LONGEST_TAG],
         "traceback": store.mask(text),
     }
@@ -344,19 +361,20 @@ def log_failure(run_id: str, failure: dict[str, str]) -> None:
         MlflowClient().log_text(run_id, text, "failure/traceback.txt")
 
 
-def failed_node(error: BaseException, text: str, pipeline, catalog) -> str | None:
-    """Return the node that raised, or whose input could not be loaded.
+def failed_node(error: BaseException, text: str, pipeline, catalog) -> str:
+    """Return the node that raised, or whose data could not be loaded or saved.
 
     An error from a worker process has lost its frames; there, the node is found by its
-    function's or its dataset's name in the text.
+    function or its data in the text.
     """
     for frame, _ in traceback.walk_tb(error.__traceback__):
         if isinstance(task := frame.f_locals.get("self"), Task):
             return task.node.name
     for node in pipeline.nodes:
-        data = {*node.inputs, *node.outputs}
-        signs = [f"dataset '{name}'" for name in data]
-        signs += [str(catalog.get(name)) for name in data]
-        if any(sign in text for sign in (f", in {node.func.__name__}\n", *signs)):
+        signs = [f", in {node.func.__name__}\n"]
+        for name in (*node.inputs, *node.outputs):
+            config = catalog.config_resolver.resolve_pattern(name)
+            signs += [f"dataset '{name}'", str(config.get("filepath", f"'{name}'"))]
+        if any(sign in text for sign in signs):
             return node.name
-    return None
+    return "unknown"

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from click import ClickException
 
-from . import provenance, store
+from . import origin, provenance, store
 
 if TYPE_CHECKING:
     from mlflow.entities import LoggedModel
@@ -40,8 +40,10 @@ def load_model(uri: str) -> Any:
     import mlflow
     from mlflow.entities import LoggedModelInput
 
+    then = origin.replayed()
+    exact = f"models:/{then['model.id']}" if then.get("model.uri") == uri else uri
     try:
-        loaded = mlflow.pyfunc.load_model(uri)
+        loaded = mlflow.pyfunc.load_model(exact)
     except Exception as error:
         raise ClickException(
             f"Cannot load the model {uri}: {store.first_line(error)} -- train one with "
@@ -97,6 +99,8 @@ def promote(
             f"`metric` one of {', '.join(metrics)}."
         )
     sign, score = SIGNS[better], metrics[metric]
+    if origin.replayed():
+        return {"decision": "none: a replay", "metric": metric, "score": score}
     decision = {"decision": "champion", "metric": metric, "score": score}
     decision["against"] = "no other champion"
     with store.locked(mlflow.get_registry_uri()):  # trainings take turns at a database

@@ -11,6 +11,7 @@ import os
 import re
 import sqlite3
 import time
+import uuid
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -193,15 +194,19 @@ def first_contact(project: Path) -> Iterator[None]:
 
 
 class LastCalls:
-    """Calls at the end of a run: each may fail, and all wait about a minute at most."""
+    """Calls at the end of a run: each may fail, and all wait about a minute at most.
 
-    def __init__(self) -> None:
+    Args:
+        run_id: The MLflow run, the first argument of every call.
+        patience: How long each may wait.
+    """
+
+    def __init__(self, run_id: str, patience: dict[str, str]) -> None:
+        self.run_id, self.patience = run_id, patience
         self.until = time.monotonic() + 60
         self.missing: list[str] = []
 
-    def attempt(
-        self, what: str, call: Callable, *args: Any, last: bool = False
-    ) -> bool:
+    def attempt(self, what: str, call: Callable, *args: Any, last=False) -> bool:
         """Call MLflow; return whether it worked.
 
         Args:
@@ -213,33 +218,43 @@ class LastCalls:
         try:
             if late and not last:
                 raise TimeoutError("no time left")
-            with waiting(HURRIED if late else LAST):
-                call(*args)
+            with waiting(HURRIED if late else self.patience):
+                call(self.run_id, *args)
         except Exception as error:
             self.missing.append(f"{what}: {first_line(error)}")
             return False
         return True
 
-    def say_what_is_missing(self, run_id: str) -> None:
+    def say_what_is_missing(self) -> None:
         """Say in the log and in a tag of the run what it lacks."""
         from mlflow import MlflowClient
 
         if self.missing:
             said = "; ".join(self.missing)
-            logger.error("MLflow did not take all of run %s: %s", run_id, said)
-            tag = (run_id, "record.missing", said[:5000])
+            logger.error("MLflow did not take all of run %s: %s", self.run_id, said)
+            tag = ("record.missing", said[:5000])
             self.attempt("what is missing", MlflowClient().set_tag, *tag)
 
 
-def delete_twins(run: Any, tag: str) -> None:
-    """Delete runs that were made with ours, when a server's answer was lost."""
-    from mlflow import MlflowClient
+def new_run(experiment: str, tags: dict[str, str]) -> Any:
+    """Open a run, and make it the active one.
 
-    client, same = MlflowClient(), f"tags.`{tag}` = '{run.data.tags[tag]}'"
-    for twin in client.search_runs([run.info.experiment_id], same):
-        if twin.info.run_id != run.info.run_id:
-            client.set_terminated(twin.info.run_id, "KILLED")
-            client.delete_run(twin.info.run_id)  # restorable, and empty
+    The answer may be lost, and asking again would make another run: so it is looked
+    for first, by a tag that nobody else has.
+    """
+    import mlflow
+    from mlflow.exceptions import MlflowException
+
+    export("MLFLOW_EXPERIMENT_ID", experiment)
+    unique = uuid.uuid4().hex  # Kedro's run id is a time, which others may share
+    try:
+        with waiting({"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0"}):
+            return mlflow.start_run(tags=tags | {"creation.id": unique})
+    except MlflowException:
+        same = f"tags.`creation.id` = '{unique}'"
+        made = mlflow.MlflowClient().search_runs([experiment], same)
+        known = made[0].info.run_id if made else None
+        return mlflow.start_run(run_id=known, tags=tags)
 
 
 def insist(call: Callable, *args: Any, **kwargs: Any) -> Any:

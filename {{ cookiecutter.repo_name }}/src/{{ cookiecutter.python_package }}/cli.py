@@ -1,0 +1,16 @@
+"""The project's own commands of ``kedro``; yours may stand beside them."""
+
+import click
+
+from .tracking.replay import replay
+from .tracking.runs import runs
+from .tracking.share import receive, share
+
+
+@click.group(name=__package__)
+def cli() -> None:
+    """Commands of this project."""
+
+
+for command in (runs, replay, share, receive):
+    cli.add_command(command)

@@ -1,0 +1,146 @@
+"""What repeats a run: its options and inputs, its changes to the code, its packages."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import platform
+import re
+import shlex
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from . import store
+from .provenance import FILTERS, SECRET, File, flatten, git
+
+OPTIONS, DIFF, PACKAGES = "run.json", "code.diff", "packages.txt"
+REPLAY = "replay.of"  # the tag that names the run that is repeated
+HIDDEN = "***"
+LARGEST_DIFF = 5_000_000  # bytes
+# The whole repository, without what is somebody's own; whatever git is set to show.
+SHARED = (":/", ":(exclude)conf/local", ":(exclude,top,glob)**/credentials*")
+PLAIN = (
+    *("--binary", "--no-ext-diff", "--no-textconv", "--no-color", "--no-renames"),
+    *("--src-prefix=a/", "--dst-prefix=b/"),
+)
+
+
+def replayed() -> dict[str, str]:
+    """Return the tags of the active run, if it repeats another."""
+    import mlflow
+
+    run = mlflow.active_run()
+    return run.data.tags if run and REPLAY in run.data.tags else {}
+
+
+def repeated_by(
+    given: dict[str, Any],
+    inputs: dict[str, File | None],
+    project: Path,
+    tags: dict[str, str],
+) -> tuple[dict[str, str], dict[str, bytes]]:
+    """Return what repeats a run: tags, and artifacts by their names.
+
+    Args:
+        given: The options of ``kedro run``.
+        inputs: The files that it reads, by dataset.
+        project: The project's folder.
+        tags: What is known of the run already: whether files differ from the commit.
+    """
+    here = f"{project.as_posix()}/"
+    paths = {f.path.as_posix(): f.digest for f in inputs.values() if f}
+    used = {path.removeprefix(here): digest for path, digest in paths.items()}
+    written = json.dumps({"run": given, "inputs": used}, indent=2)
+    known = {"kedro.command": command(given)[:5000]}
+    artifacts = {OPTIONS: written.encode(), PACKAGES: packages(project).encode()}
+    if tags.get("git.dirty") == "true":
+        artifacts[DIFF], known["git.diff"] = diff(project)
+    return known, artifacts
+
+
+def options(
+    run_params: dict[str, Any], env: str, catalog: Any, files: dict[str, File | None]
+) -> dict[str, Any]:
+    """Return the options of ``kedro run`` that repeat a run, as ``--config`` has them.
+
+    Versioned inputs are named in the version that is loaded now; values of names like
+    ``password`` are hidden.
+    """
+    entry = catalog.config_resolver.resolve_pattern
+    inputs = ((n, file) for n, file in files.items() if entry(n).get("versioned"))
+    versions = {name: file.path.parent.name for name, file in inputs if file}
+    versions |= run_params.get("load_versions") or {}
+    runner = re.search(r"<(?:kedro\.[\w.]+\.)?([\w.]+) ", str(run_params["runner"]))
+    given = store.mask(json.dumps(run_params["runtime_params"] or {}, default=str))
+    lists = {name: run_params.get(name) for name in (*FILTERS, "namespaces")}
+    lists["pipelines"] = run_params["pipeline_names"]
+    lists["load_versions"] = [":".join(item) for item in versions.items()]
+    found = {
+        "env": env,
+        "runner": runner[1] if runner else "",
+        "only_missing_outputs": bool(run_params.get("only_missing_outputs")),
+        **{name: ",".join(chosen or []) for name, chosen in lists.items()},
+        "params": json.loads(given, object_hook=without_secrets),
+    }
+    return {name: value for name, value in found.items() if value}
+
+
+def without_secrets(values: dict[str, Any]) -> dict[str, Any]:
+    """Hide the values of names like ``password``."""
+    return {k: HIDDEN if SECRET.search(k.lower()) else v for k, v in values.items()}
+
+
+def command(given: dict[str, Any]) -> str:
+    """Return options as one types them."""
+    words = []
+    for name, value in given.items():
+        if name == "params":
+            value = ",".join(f"{k}={text}" for k, text in flatten(value).items())
+        option = f"--{name.replace('node_names', 'nodes').replace('_', '-')}"
+        words.append(option if value is True else f"{option}={value}")
+    return shlex.join(["kedro", "run", *words])
+
+
+def diff(project: Path) -> tuple[bytes, str]:
+    """Return what differs from the commit, new files included, and its digest.
+
+    Neither what git ignores nor what is in conf/local. The repository is not written
+    to. In the place of the digest, a sentence says what is missing.
+    """
+    top = Path(os.fsdecode(git(project, "rev-parse", "--show-toplevel").rstrip()))
+    words = ("--others", "--exclude-standard", "--full-name", "-z", "--", *SHARED)
+    listed = git(project, "ls-files", *words).split(b"\0")
+    new = [os.fsdecode(name) for name in listed if name]
+    size, found = sum((top / name).lstat().st_size for name in new), b""
+    if size <= LARGEST_DIFF:
+        found = git(project, "diff", *PLAIN, "HEAD", "--", *SHARED)
+        for name in new:
+            found += git(top, "diff", *PLAIN, "--no-index", "--", os.devnull, name)
+    if max(size, len(found)) > LARGEST_DIFF:
+        return b"", f"left out: it is over {LARGEST_DIFF / 1e6:.0f} MB"
+    text = found.decode("utf-8", "surrogateescape")
+    if (masked := store.mask(text)) != text:
+        why = "masked: it holds what looks like credentials"
+        return masked.encode("utf-8", "surrogateescape"), why
+    return found, hashlib.md5(found, usedforsecurity=False).hexdigest()
+
+
+def packages(project: Path) -> str:
+    """Return the installed packages as ``uv pip sync`` takes them, without our own."""
+    found: dict[str, str] = {}
+    for installed in metadata.distributions():
+        name, version = (installed.metadata[key] for key in ("Name", "Version"))
+        source = json.loads(installed.read_text("direct_url.json") or "{}")
+        line, url = f"{name}=={version}", source.get("url", "")
+        if vcs := source.get("vcs_info"):
+            line = f"{name} @ {vcs['vcs']}+{url}@{vcs['commit_id']}"
+        elif url.startswith("file:"):
+            line = f"# {line} came from a folder or file of that machine"
+        elif url:
+            line = f"{name} @ {url}"
+        if name and url.rstrip("/") != project.as_uri():
+            found.setdefault(name.lower(), store.mask(line))  # the first is imported
+    lines = [f"# Python {platform.python_version()}", *sorted(found.values())]
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,252 @@
+"""``kedro replay``: a run once more, from its own code; and is it equal?"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import zipfile
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import click
+
+from . import hooks, journal, origin, provenance, runs, store
+from .runs import Trouble, artifact
+
+
+@click.command()
+@click.argument("run_id")
+@click.option("--dry-run", is_flag=True, help="Only say what differs here.")
+@click.option(
+    "--env-manager",
+    type=click.Choice(["local", "uv"]),
+    default="local",
+    show_default=True,
+    help="Use this environment, or one of exactly the recorded packages.",
+)
+@click.option("--trust", is_flag=True, help="Replay what somebody else has sent.")
+@runs.option
+@click.pass_obj
+def replay(metadata: Any, run_id: str, dry_run, env_manager, trust, env) -> None:
+    """Run once more what a run has recorded, and compare.
+
+    The same pipeline with the same parameters, environment and filters runs in a
+    temporary folder, from the recorded commit and the changes to it. Nothing here is
+    touched; no model is registered.
+
+    Exit status: 0 if all metrics and models are equal, 1 if not, 2 in trouble.
+    """
+    project = Path(metadata.project_path)
+    signal.signal(signal.SIGTERM, hooks.exit_on_sigterm)  # so that nothing is left
+    with (
+        runs.project_store(project, env),
+        tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as name,
+    ):
+        old, folder = runs.find(run_id), Path(name)
+        about = recorded_options(old, trust)
+        inputs = about["inputs"]
+        with recorded_code(old, inputs, project, folder / "code") as copy:
+            data = {path: digest(copy / path) for path in inputs}
+            here, then = facts_here(project), runs.facts(old)
+            differ = runs.differences(here | {"data": data}, then | {"data": inputs})
+            if found := list(differ):
+                click.echo(runs.table([("", "", "here", "then"), *found]))
+            else:
+                click.echo("Here everything is as it was then.")
+            for path in inputs:
+                if data[path] != inputs[path]:
+                    raise Trouble(f"An input is not here as it was: {path}.")
+            if dry_run:
+                return
+            uv = env_manager == "uv"
+            python = recorded_environment(old, folder) if uv else sys.executable
+            (folder / origin.OPTIONS).write_text(json.dumps(about), "utf-8")
+            options = f"--config={folder / origin.OPTIONS}"
+            new = run_again(old, [python, "-m", "kedro", "run", options], copy, project)
+        rows = [("", old.info.run_id[:8], new.info.run_id[:8]), *outcome(old, new)]
+    click.echo(runs.table(rows))
+    equal = all(one == other for _, one, other in rows[1:])
+    click.echo("equal" if equal else "different")
+    raise SystemExit(not equal)
+
+
+def digest(path: Path) -> str:
+    """Return the digest of a file's bytes, ``-`` if there is no file."""
+    return provenance.digest(path) if path.is_file() else "-"
+
+
+def recorded_options(run: Any, trust: bool) -> dict[str, dict[str, str]]:
+    """Return the options and inputs of a run, if it may be repeated."""
+    run_id, written = run.info.run_id, artifact(run, origin.OPTIONS)
+    if not written:
+        raise Trouble(
+            f"Run {run_id} does not say how to repeat it: it was not made by `kedro "
+            "run`, or by an older version of this project."
+        )
+    if runs.ORIGIN in run.data.tags and not trust:
+        raise Trouble(
+            f"Run {run_id} was received; its options and changes may do anything that "
+            f"you may: look at its artifacts in {provenance.FOLDER}, then use --trust."
+        )
+    if origin.HIDDEN.encode() in written:
+        raise Trouble(f"Run {run_id} had a secret parameter, which was not recorded.")
+    return json.loads(written)
+
+
+@contextmanager
+def recorded_code(
+    run: Any, inputs: Iterable[str], project: Path, copy: Path
+) -> Iterator[Path]:
+    """Lay out the code of a run, and clear it away at the end; yield the project in it.
+
+    If the run was made outside git, it is the present code. What git does not keep is
+    taken from here: inputs, credentials, conf/local.
+    """
+    git, tags, inside = provenance.git, run.data.tags, copy
+    try:
+        if commit := tags.get(runs.COMMIT):
+            quiet = ("-c", f"core.hooksPath={os.devnull}")
+            git(project, *quiet, "worktree", "add", "--detach", str(copy), commit)
+            if not (copy / ".git").exists():
+                raise Trouble(
+                    f"Commit {commit[:12]} is not in this repository: fetch it from "
+                    f"{tags.get('mlflow.source.git.repoURL', 'the remote')}, where it "
+                    f"was on {tags.get('mlflow.source.git.branch', 'a branch')}."
+                )
+            prefix = git(project, "rev-parse", "--show-prefix").strip()
+            inside = copy / os.fsdecode(prefix)
+            if tags.get("git.dirty") == "true":
+                apply_changes(run, copy)
+        else:
+            click.echo("The run was made outside git: today's code is used.")
+            shutil.copytree(project / "src", copy / "src")
+            inputs = [*inputs, "pyproject.toml", "requirements.txt"]
+        conf = (path.relative_to(project) for path in (project / "conf").rglob("*"))
+        for name in (*inputs, *map(str, conf)):
+            source, target = project / name, inside / name
+            if source.exists() and not target.exists():
+                target.parent.mkdir(parents=True, exist_ok=True)
+                target.symlink_to(source, source.is_dir())
+        yield inside
+    finally:
+        git(project, "worktree", "remove", "--force", str(copy))
+
+
+def apply_changes(run: Any, copy: Path) -> None:
+    """Apply to a commit what differed from it, if that is recorded as it was."""
+    changes, noted = artifact(run, origin.DIFF), run.data.tags.get("git.diff", "none")
+    if hashlib.md5(changes, usedforsecurity=False).hexdigest() != noted:
+        raise Trouble(f"What differed from the commit is not recorded: {noted}.")
+    if changes:
+        command = ["git", "-C", str(copy), "apply", "--whitespace=nowarn", "-"]
+        done = subprocess.run(command, input=changes, capture_output=True)
+        if done.returncode:
+            raise Trouble(f"git cannot apply {origin.DIFF}: {done.stderr.decode()}")
+
+
+def facts_here(project: Path) -> runs.Facts:
+    """Return what a run that started here now would record."""
+    state = provenance.git_state(project)
+    if state.get("git.dirty") == "true":
+        state["git.diff"] = origin.diff(project)[1]
+    installed = runs.packages(origin.packages(project))
+    return {"packages": installed, "code": runs.code(state)}
+
+
+def recorded_environment(run: Any, folder: Path) -> str:
+    """Make an environment of exactly the recorded packages; return its interpreter."""
+    wanted, env = folder / origin.PACKAGES, folder / "environment"
+    wanted.write_bytes(artifact(run, origin.PACKAGES))
+    if lost := re.findall("^# (.+ came from .+)$", wanted.read_text("utf-8"), re.M):
+        raise Trouble(f"The packages cannot be had again: {lost[0]}.")
+    if not (uv := shutil.which("uv")):
+        raise Trouble("--env-manager=uv needs uv: `pip install uv`.")
+    python = str(env / ("Scripts/python.exe" if os.name == "nt" else "bin/python"))
+    venv = (uv, "venv", "--python", run.data.tags["python.version"], str(env))
+    for command in (venv, (uv, "pip", "sync", "--python", python, str(wanted))):
+        done = subprocess.run(command, capture_output=True, text=True)
+        if done.returncode:
+            said = " ".join(re.sub(r"[^\x20-\x7e]", " ", done.stderr).split())
+            raise Trouble(f"The packages cannot be had: {store.mask(said)[-400:]}")
+    return python
+
+
+def run_again(old: Any, command: list[str], copy: Path, project: Path) -> Any:
+    """Run the pipeline in the copy, in a run made here, and return that run."""
+    from mlflow import MlflowClient
+
+    client, where = MlflowClient(), old.info.experiment_id
+    tags = {k: v for k, v in old.data.tags.items() if k in ("model.uri", "model.id")}
+    made = client.create_run(where, tags=tags | {origin.REPLAY: old.info.run_id})
+    run_id, status = made.info.run_id, "KILLED"
+    entry = journal.Entry(project, run_id, os.environ["MLFLOW_TRACKING_URI"])
+    # What is ours in the environment would be set anew by the copy's configuration.
+    ours = ("KEDRO_MLFLOW_", "MLFLOW_EXPERIMENT_", "PYTHONPATH")
+    env = {k: v for k, v in os.environ.items() if not k.startswith(ours)}
+    env |= {"MLFLOW_RUN_ID": run_id, "MLFLOW_EXPERIMENT_ID": where}
+    try:
+        with subprocess.Popen(command, cwd=copy, env=env) as child:
+            try:
+                status = "FAILED" if child.wait() else "FINISHED"
+            except BaseException:
+                child.terminate()
+                raise
+    finally:
+        client.set_terminated(run_id, status)
+        entry.close(delivered=True)
+    new = client.get_run(run_id)
+    if "kedro.run_id" not in new.data.tags:
+        client.delete_run(run_id)
+        raise Trouble("The pipeline did not start: what it said is above.")
+    return new
+
+
+def outcome(old: Any, new: Any) -> Iterator[tuple[str, str, str]]:
+    """Yield what both runs have come to: metrics, models, and what else differs."""
+    one, other = runs.facts(old), runs.facts(new)
+    models = fingerprints(old), fingerprints(new)
+    for then, now in ((one["metrics"], other["metrics"]), models):
+        for name in sorted(then.keys() | now.keys()):
+            yield name, then.get(name, "-"), now.get(name, "-")
+    for section, name, *values in runs.differences(one, other):
+        if section in ("run", "parameters", "data"):
+            yield f"{section} {name}", values[0], values[1]
+
+
+def fingerprints(run: Any) -> dict[str, str]:
+    """Return a digest of what each model of a run has learnt, by its name."""
+    from mlflow import MlflowClient
+    from mlflow.artifacts import download_artifacts
+
+    found = {}
+    for output in run.outputs.model_outputs:
+        model = MlflowClient().get_logged_model(output.model_id)
+        with tempfile.TemporaryDirectory() as name:
+            place = Path(download_artifacts(model.artifact_location, dst_path=name))
+            files = [file for file in sorted(place.rglob("*")) if file.is_file()]
+            text = b"".join(map(learnt, files))
+        digest = hashlib.md5(text, usedforsecurity=False).hexdigest()
+        found[f"model {model.name}"] = digest
+    return found
+
+
+def learnt(file: Path) -> bytes:
+    """Return what a model's file has learnt; nothing that says where and when."""
+    if file.suffix in ("", ".yaml", ".txt"):
+        return b""
+    if file.suffix != ".skops":
+        return file.read_bytes()
+    with zipfile.ZipFile(file) as archive:
+        schema = re.sub(r'"__id__": \d+', "", archive.read("schema.json").decode())
+        for entry in archive.infolist():
+            schema = schema.replace(entry.filename, str(entry.CRC))
+    return schema.encode()
