@@ -23,8 +23,8 @@ class ChunkedDataset(CSVDataset):
     # Kedro shows a dataset's arguments by the names in its own `__init__`.
     __init__ = inspect.unwrap(CSVDataset.__init__)
 
-    def load(self) -> Iterator[pd.DataFrame]:
-        """Return the chunks; a single empty one if the table has no rows."""
+    def load(self) -> Any:
+        """Return an iterator of tables; of an empty one if there are no rows."""
         path = self._get_load_path().as_posix()
         file = self._fs.open(path)
         if path.endswith(".parquet"):
