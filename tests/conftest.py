@@ -61,7 +61,8 @@ def workbench(shared, generated) -> Path:
         folder = shared / "workbench"
         if folder.exists():
             return folder / "bin"
-        return build_environment(folder, *groups(generated, "dev", "notebook", "viz"))
+        names = ("cluster", "dev", "notebook", "viz")
+        return build_environment(folder, *groups(generated, *names))
 
 
 @pytest.fixture

@@ -21,9 +21,11 @@ else:
     import tomli as tomllib
 
 FILES = f"""
+.dockerignore
 .github/dependabot.yml
 .github/workflows/ci.yml
 .gitignore
+Dockerfile
 MLproject
 README.md
 check.py
@@ -31,6 +33,12 @@ conda.yaml
 conf/base/catalog.yml
 conf/base/mlflow.yml
 conf/base/parameters.yml
+conf/cluster/globals.yml
+conf/cluster/parameters.yml
+conf/databricks/catalog.yml
+conf/databricks/globals.yml
+conf/databricks/mlflow.yml
+conf/databricks/parameters.yml
 conf/local/.gitkeep
 config.sh
 data/01_raw/iris.csv
@@ -39,6 +47,7 @@ data/02_intermediate/.gitkeep
 data/06_models/.gitkeep
 data/07_model_output/.gitkeep
 data/08_reporting/.gitkeep
+databricks.yml
 notebooks/explore.ipynb
 pyproject.toml
 requirements.txt
@@ -58,6 +67,9 @@ src/{PACKAGE}/pipelines/data_science/pipeline.py
 src/{PACKAGE}/pipelines/score/__init__.py
 src/{PACKAGE}/pipelines/score/nodes.py
 src/{PACKAGE}/pipelines/score/pipeline.py
+src/{PACKAGE}/pipelines/tune/__init__.py
+src/{PACKAGE}/pipelines/tune/nodes.py
+src/{PACKAGE}/pipelines/tune/pipeline.py
 src/{PACKAGE}/schema.py
 src/{PACKAGE}/settings.py
 src/{PACKAGE}/tracking/__init__.py
@@ -67,6 +79,7 @@ src/{PACKAGE}/tracking/origin.py
 src/{PACKAGE}/tracking/provenance.py
 src/{PACKAGE}/tracking/record.py
 src/{PACKAGE}/tracking/registry.py
+src/{PACKAGE}/tracking/search.py
 src/{PACKAGE}/tracking/replay.py
 src/{PACKAGE}/tracking/runs.py
 src/{PACKAGE}/tracking/share.py
@@ -97,6 +110,10 @@ def parse_shell(file: Path):
     return run("bash", "-n", file, cwd=file.parent)
 
 
+def lint_dockerfile(file: Path):
+    return run("hadolint", file, cwd=file.parent)
+
+
 def parse_requirements(file: Path):
     return [Requirement(line) for line in file.read_text("utf-8").splitlines()]
 
@@ -107,6 +124,7 @@ def read_text(file: Path):
 
 # By suffix, or by name where there is none. A file of a new kind needs a line here.
 PARSERS = {
+    ".dockerignore": read_text,
     ".csv": read_text,
     ".gitignore": read_text,
     ".gitkeep": read_text,
@@ -119,6 +137,7 @@ PARSERS = {
     ".txt": parse_requirements,
     ".yaml": load_yaml,
     ".yml": load_yaml,
+    "Dockerfile": lint_dockerfile,
     "MLproject": load_yaml,
 }
 
@@ -254,15 +273,16 @@ def test_mlproject_hands_its_parameters_to_those_of_parameters_yml(generated):
     declared = {
         f"{group}.{name}": value
         for group, options in parameters.items()
-        if group != "promote_options"  # `-P params=` hands them over
+        # `-P params=` hands over the others.
+        if group not in ("promote_options", "tune_options", "parallel")
         for name, value in options.items()
     }
     entries = load_yaml(generated / "MLproject")["entry_points"]
     handed = {}
     for entry in entries.values():
         for pairs in re.findall(r"--params[ =](\S+)", entry["command"]):
-            pairs = pairs.removesuffix(",{params}")
-            targets = dict(pair.split("=") for pair in pairs.split(","))
+            pairs = [pair for pair in pairs.split(",") if pair != "{params}"]
+            targets = dict(pair.split("=") for pair in pairs)
             names = [placeholder.strip("{}") for placeholder in targets.values()]
             assert [target.rpartition(".")[2] for target in targets] == names
             defaults = [entry["parameters"][name]["default"] for name in names]

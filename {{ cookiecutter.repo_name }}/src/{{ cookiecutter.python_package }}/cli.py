@@ -1,6 +1,7 @@
 """The project's own commands of ``kedro``; yours may stand beside them."""
 
 import click
+from kedro.framework.cli.project import run  # noqa: F401 -- the installed package's
 
 from .tracking.replay import replay
 from .tracking.runs import runs

@@ -4,6 +4,7 @@
 - ``store``: where runs go, and what is said when they cannot
 - ``provenance``: parameters, data, code and packages, which made a run
 - ``registry``: registered versions, and the champion among them
+- ``search``: child runs, one for each candidate that was tried
 - ``origin``: the command, code and packages that repeat a run
 - ``runs``, ``replay``, ``share``: commands of ``kedro``, which ``cli.py`` lists
 - ``record``: a run apart from any store
@@ -15,5 +16,14 @@ of its settings it works in any Kedro project. Nodes may use the other names bel
 from .hooks import MLflowRunHooks
 from .provenance import log_metrics, portable
 from .registry import load_model, promote
+from .search import Candidate, log_search
 
-__all__ = ["MLflowRunHooks", "load_model", "log_metrics", "portable", "promote"]
+__all__ = [
+    "Candidate",
+    "MLflowRunHooks",
+    "load_model",
+    "log_metrics",
+    "log_search",
+    "portable",
+    "promote",
+]

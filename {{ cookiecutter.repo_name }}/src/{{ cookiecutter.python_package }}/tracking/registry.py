@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
 MOST_AT_ONCE = 20  # trainings that register at the same time and are compared
 SIGNS = {"more": 1, "less": -1}
-# What stores answer when there is no such alias or name.
-NOT_FOUND = ("INVALID_PARAMETER_VALUE", "RESOURCE_DOES_NOT_EXIST")
+# What stores answer when there is no such alias or name; basic-auth forbids to ask.
+NOT_FOUND = ("INVALID_PARAMETER_VALUE", "RESOURCE_DOES_NOT_EXIST", "PERMISSION_DENIED")
 
 VERSIONS = "mlflow.modelVersions"  # MLflow's tag of a logged model
 
@@ -202,10 +202,11 @@ def champion(name: str) -> str | None:
 
 def latest(name: str) -> dict[str, ModelVersion]:
     """Return the latest versions by number."""
-    from mlflow import MlflowClient
+    import mlflow
 
-    found = MlflowClient().search_model_versions(
-        f"name = '{name}'", MOST_AT_ONCE, ["version_number DESC"]
+    unity = mlflow.get_registry_uri().startswith("databricks-uc")  # it does not sort
+    found = mlflow.MlflowClient().search_model_versions(
+        f"name = '{name}'", MOST_AT_ONCE, None if unity else ["version_number DESC"]
     )
     return {str(version.version): version for version in found}
 
