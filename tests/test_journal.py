@@ -17,6 +17,7 @@ def store(generated, monkeypatch):
     for name in [name for name in os.environ if name.startswith("MLFLOW_")]:
         monkeypatch.delenv(name)
     monkeypatch.syspath_prepend(generated / "src")
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)  # the folder is shared
     before = dict(os.environ)
     yield importlib.import_module(f"{PACKAGE}.tracking.store")
     os.environ.clear()

@@ -222,8 +222,12 @@ def test_sixteen_runs_at_once(fresh, life, bin_):
 
 
 def test_sixteen_mlflow_runs_at_once_on_an_existing_store(life, bin_):
-    words, env = command("mlflow run", bin_, life)
-    started = [start(*words, cwd=life, **env) for _ in range(16)]
+    store = {"MLFLOW_TRACKING_URI": f"sqlite:///{life / 'mlflow.db'}"}
+    started = []
+    for number in range(16):  # each in a folder of its own: they share no data/
+        copy = shutil.copytree(life, life.parent / f"copy{number}" / life.name)
+        words, env = command("mlflow run", bin_, copy)
+        started.append(start(*words, cwd=copy, **env | store))
     statuses = [process.wait(600) for process in started]
     runs = recorded(life)
     assert statuses == [0] * 16
