@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from filelock import FileLock
-from runs import AUTHOR, NAME, ROOT, build_environment, generate, run
+from runs import AUTHOR, NAME, PACKAGE, ROOT, build_environment, generate, path_of, run
 
 pytestmark = pytest.mark.slow
 
@@ -135,23 +135,33 @@ def commit(folder: Path) -> None:
         run("git", *AUTHOR, *words, cwd=folder)
 
 
-def test_cruft_on_another_python(tmp_path):
-    """It finds no change where there is none, and prints nothing of ours."""
-    template, projects = tmp_path / "template", tmp_path / "projects"
+def copy_of_the_starter(folder: Path) -> Path:
+    """Copy the repository, with one commit in it, tagged with its version."""
+    template = folder / "template"
     for name in tracked():
         (template / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(ROOT / name, template / name)
-    for folder in (projects, tmp_path / "temporary"):
-        folder.mkdir()
-    configuration = tmp_path / "cookiecutter.yml"
-    configuration.write_text(f"replay_dir: {tmp_path / 'replay'}", "utf-8")
-    env = {
-        "COOKIECUTTER_CONFIG": str(configuration),
-        "TMPDIR": str(tmp_path / "temporary"),
-    }
+    commit(template)
+    run("git", "tag", "v0.1.0", cwd=template)
+    return template
+
+
+def cruft_variables(folder: Path) -> dict[str, str]:
+    """Return an environment in which cruft leaves nothing outside of a folder."""
+    (folder / "temporary").mkdir()
+    configuration = folder / "cookiecutter.yml"
+    configuration.write_text(f"replay_dir: {folder / 'replay'}", "utf-8")
+    temporary = {"TMPDIR": str(folder / "temporary")}
+    return temporary | {"COOKIECUTTER_CONFIG": str(configuration)}
+
+
+def test_cruft_on_another_python(tmp_path):
+    """It finds no change where there is none, and prints nothing of ours."""
+    template, projects = copy_of_the_starter(tmp_path), tmp_path / "projects"
+    projects.mkdir()
+    env = cruft_variables(tmp_path)
     here = build_environment(tmp_path / "here", "cruft")
     there = build_environment(tmp_path / "there", "cruft", python=str(other_python()))
-    commit(template)
     created = run(here / "cruft", "create", template, "-y", cwd=projects, **env)
     (project,) = projects.iterdir()
     assert f"Next:\n  cd {project}\n" in created.stdout
@@ -165,3 +175,31 @@ def test_cruft_on_another_python(tmp_path):
     changed = run("git", "diff", "HEAD", "--name-only", cwd=project).stdout.split()
     assert changed == [".cruft.json", "README.md"]
     assert "Next:" not in checked + updated
+
+
+def test_a_newer_starter_comes_into_an_edited_project(bin_, tmp_path):
+    template, env = copy_of_the_starter(tmp_path), cruft_variables(tmp_path)
+    project = generate(tmp_path, f"--starter={template}")
+    path = {"PATH": path_of(bin_)}
+    run(bin_ / "kedro", "run", cwd=project, **path)
+    nodes = project / "src" / PACKAGE / "pipelines" / "data_science" / "nodes.py"
+    mine = nodes.read_text().replace("standardised measures.", "my own measures.")
+    nodes.write_text(mine)
+    commit(project)
+    hooks = next((template / TEMPLATE).rglob("hooks.py"))
+    hooks.write_text(f"{hooks.read_text()}\n# Newer.\n")
+    commit(template)
+
+    cruft = build_environment(tmp_path / "cruft", "cruft") / "cruft"
+    name = f'{{"project_name": "{NAME}"}}'
+    link = ("link", template, "-y", "--checkout=v0.1.0", f"--extra-context={name}")
+    run(cruft, *link, cwd=project, **env)
+    commit(project)
+    run(cruft, "update", "-y", cwd=project, **env)
+    changed = run("git", "diff", "HEAD", "--name-only", cwd=project).stdout.split()
+    updated = project / "src" / PACKAGE / "tracking" / "hooks.py"
+    assert changed == [".cruft.json", str(updated.relative_to(project))]
+    assert updated.read_text().endswith("# Newer.\n") and nodes.read_text() == mine
+    run(bin_ / "kedro", "run", cwd=project, **path)
+    old = f"--params=score_options.model=models:/{PACKAGE}/1"
+    run(bin_ / "kedro", "run", "--pipelines=score", old, cwd=project, **path)

@@ -294,3 +294,9 @@ def test_mlproject_commands_use_declared_parameters_only(generated):
     for entry in load_yaml(generated / "MLproject")["entry_points"].values():
         used = set(re.findall(r"\{(\w+)\}", entry["command"]))
         assert used == set(entry.get("parameters", {}))
+
+
+def test_a_project_names_the_version_that_made_it(generated):
+    made = tomllib.loads((generated / "pyproject.toml").read_text())
+    ours = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    assert made["tool"]["mlflow-iris"]["version"] == ours["project"]["version"]
