@@ -15,7 +15,7 @@ pytestmark = pytest.mark.slow
 LOAD_NODES = """
 %load_ext kedro.ipython
 shell = get_ipython()
-for node in sum(pipelines.values()).nodes:
+for node in (pipelines["__default__"] + pipelines["score"]).nodes:
     shell.run_line_magic("load_node", node.name)
     shell.run_cell(shell.rl_next_input).raise_error()
     print("loaded:", node.name)
@@ -68,7 +68,7 @@ def test_resolved_patterns_are_a_catalog(project, kedro):
     start = re.search(r"^\w+:$", said, re.M).start()
     resolved = yaml.safe_load(said[start:])
     file = project / "conf" / "base" / "catalog.yml"
-    assert resolved.keys() == yaml.safe_load(file.read_text()).keys()
+    assert resolved.keys() >= yaml.safe_load(file.read_text()).keys()
     file.write_text(yaml.safe_dump(resolved))
     kedro("run")
     kedro("run", "--pipelines=score")
