@@ -100,7 +100,8 @@ def untracked(name: str) -> Path:
     project = ours(name)
     package = project / "src" / name
     shutil.copytree(PEERS / "untracked", package, dirs_exist_ok=True)
-    shutil.rmtree(package / "pipelines" / "score")
+    for apart in ("score", "tune"):
+        shutil.rmtree(package / "pipelines" / apart)
     nodes = package / "pipelines" / "data_science" / "nodes.py"
     speaking = r"^(import mlflow|from mlflow\b.*|from \w+ import tracking)\n"
     nodes.write_text(re.sub(speaking, "", nodes.read_text(), flags=re.MULTILINE))

@@ -81,7 +81,8 @@ def test_kedro_run_records_one_whole_run(home):
     assert (one.status, one.experiment) == ("FINISHED", PACKAGE)
     assert set(one.metrics) == METRICS and one.metrics["accuracy"] >= 0.9
     options = yaml.safe_load((home / "conf/base/parameters.yml").read_text())
-    del options["score_options"]  # no node of a training takes them
+    for others in ("score_options", "tune_options", "parallel"):
+        del options[others]  # no node of a training takes them
     assert one.params == {
         f"{group}.{name}": str(value)
         for group, values in options.items()

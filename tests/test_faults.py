@@ -265,7 +265,7 @@ def test_a_disk_that_is_full_at_the_start(leave, project, bin_, tmp_path):
         result = run(*kedro, cwd=full, ok=False, PATH=path_of(bin_))
         if result.returncode:
             *_, last = result.stderr.strip().splitlines()
-            (store,) = re.findall(r"move (\S+) away", last)
+            (store,) = re.findall(r"move (\S+) away", last) or [pytest.fail(last)]
             Path(store).unlink()
             run(*kedro, cwd=full, PATH=path_of(bin_))
 

@@ -190,6 +190,9 @@ class MLflowRunHooks:
                 for file in files:
                     calls.attempt(file.path.name, provenance.log_file, file)
             calls.say_what_is_missing()
+        except BaseException:  # Ctrl-C
+            logger.error("MLflow has not got all of run %s.", recording.mlflow_id)
+            raise
         finally:  # whatever happens, it has to come off MLflow's stack
             ended = calls.attempt("its end", self._end, recording, status, last=True)
             if entry:

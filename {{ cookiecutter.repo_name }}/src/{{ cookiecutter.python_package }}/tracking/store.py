@@ -310,7 +310,8 @@ def bring_home(file: Path, project: Path) -> None:
     """
     known = "SELECT value FROM experiment_tags WHERE key = 'project.folder'"
     with closing(sqlite3.connect(file, timeout=300)) as db, db:
-        if not db.execute("SELECT 1 FROM sqlite_master WHERE name = 'runs'").fetchone():
+        made = "SELECT 1 FROM sqlite_master WHERE name = 'logged_models'"
+        if not db.execute(made).fetchone():  # MLflow has yet to make all tables
             return
         folders = {Path(folder) for (folder,) in db.execute(known)}
         if folders == {project}:
