@@ -358,8 +358,8 @@ class Bench:
         self.proxy.repair()
         before = self._store.runs()
         record = sum(map(self._store.record, before), Counter())
-        end = code, [status for status, _ in before.values()]
-        this = Undisturbed(requests, record, warnings(log), end)
+        statuses = [status for status, _ in before.values()]
+        this = Undisturbed(requests, record, warnings(log), (code, statuses))
         if not request:
             self._undisturbed[scenario] = this
         usual = self._undisturbed[scenario]
@@ -372,9 +372,9 @@ class Bench:
             others = [status for status, _ in after.values()]
 
         case = Case(scenario, request, fault, code, seconds, COMPLETED in log)
-        case.status = " ".join(status for status, _ in before.values())
+        case.status = " ".join(statuses)
         case.afterwards = " ".join(status for status, _ in mine.values())
-        case.said = sorted(warnings(log) - usual.warnings)
+        case.said = sorted(this.warnings - usual.warnings)
         if case.completed or scenario == RAISING:
             case.missing = sorted((usual.record - record).elements())
         case.lies = found = lies(case, log)
@@ -395,8 +395,10 @@ class Bench:
         found += secrets("log", ours + next_log)
         found += secrets("store", self._store.text())
         case.foreign = secrets("log", launchers)
-        if scenario == LAUNCHED and (STARTED not in log or request in LAUNCHERS):
-            kinds = ("status", "exit", "silence")
+        if scenario == LAUNCHED:
+            kinds = ("exit", "silence") if request in LAUNCHERS else ()
+            if STARTED not in log or request == LAUNCHERS[0]:
+                kinds += ("status",)
             case.foreign += [lie for lie in found if lie.startswith(kinds)]
             case.lies = [lie for lie in found if lie not in case.foreign]
         return case, log

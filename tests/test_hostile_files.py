@@ -102,6 +102,10 @@ class Zip:
         change(about)
         self.put(file, yaml.safe_dump(about).encode())
 
+    def ask(self, flavour: str, **said) -> None:
+        """Have a flavour of the model say something else."""
+        self.describe(lambda about: about["flavors"][flavour].update(said))
+
     def write(self, file: Path) -> None:
         with warnings.catch_warnings(), zipfile.ZipFile(file, "w", 8) as made:
             warnings.simplefilter("ignore")  # a name twice
@@ -240,15 +244,15 @@ HOSTILE = {
     "child that is no run": (lambda z: z.record.update(children=[1]), "subscriptable"),
     # The model.
     "code_paths": (
-        lambda z: z.describe(lambda a: flavours(a)[1].update(code="code")),
+        lambda z: z.ask("sklearn", code="code"),
         "code = code in its flavour sklearn",
     ),
     "code of pyfunc": (
-        lambda z: z.describe(lambda a: flavours(a)[0].update(code="code")),
+        lambda z: z.ask("python_function", code="code"),
         "code = code in its flavour python_function",
     ),
     "loader": (
-        lambda z: z.describe(lambda a: flavours(a)[0].update(loader_module="os")),
+        lambda z: z.ask("python_function", loader_module="os"),
         "loader_module = os in its flavour python_function",
     ),
     "other flavour": (
@@ -256,9 +260,7 @@ HOSTILE = {
         "the flavour pytorch",
     ),
     "pickle": (
-        lambda z: z.describe(
-            lambda a: flavours(a)[1].update(serialization_format="cloudpickle")
-        ),
+        lambda z: z.ask("sklearn", serialization_format="cloudpickle"),
         "serialization_format = cloudpickle",
     ),
     "pickle by leaving the format out": (
@@ -266,9 +268,7 @@ HOSTILE = {
         "serialization_format = None",
     ),
     "trust in types": (
-        lambda z: z.describe(
-            lambda a: flavours(a)[1].update(skops_trusted_types=["os.system"])
-        ),
+        lambda z: z.ask("sklearn", skops_trusted_types=["os.system"]),
         "skops_trusted_types = ['os.system']",
     ),
     "type": (
@@ -295,11 +295,11 @@ HOSTILE = {
         "pickled_model = ../../x",
     ),
     "two models": (
-        lambda z: z.describe(lambda a: flavours(a)[0].update(model_path="other.pkl")),
+        lambda z: z.ask("python_function", model_path="other.pkl"),
         "model_path = other.pkl",
     ),
     "method": (
-        lambda z: z.describe(lambda a: flavours(a)[0].update(predict_fn="fit")),
+        lambda z: z.ask("python_function", predict_fn="fit"),
         "predict_fn = fit",
     ),
     "aliases": (

@@ -72,20 +72,26 @@ class MLflowRunHooks:
         given = nested(run_params["runtime_params"] or {})
         self._refuse_misspelt_parameters(given)
         run_id = run_params["run_id"]
-        files = provenance.input_files(pipeline, catalog)
         tags = provenance.identity(run_params, pipeline, self._project, self._env)
-        options = origin.options(run_params, self._env, catalog, files)
-        known, artifacts = origin.repeated_by(options, files, self._project, tags)
-        tags |= known
         try:
             with store.first_contact(self._project):
-                run, recording = self._open(tags, pipeline, catalog)
+                run, opened_by = self._open(tags)
+                recording = Recording(run.info.run_id, opened_by, pipeline, catalog)
                 self._recordings[run_id] = recording
                 self._prepare_for_the_end()
-                recording.inputs, recording.unread = files, set(files)
-                taken = provenance.taken(pipeline, catalog, given)
-                provenance.record_origin(run, tags, taken, artifacts)
+                if opened_by in ("us", "mlflow run"):
+                    where = self._project, run.info.run_id
+                    uri = os.environ["MLFLOW_TRACKING_URI"]
+                    recording.entry = journal.Entry(*where, uri)
             store.show(run)
+            recording.inputs = provenance.input_files(pipeline, catalog)
+            recording.unread = set(recording.inputs)
+            taken = provenance.taken(pipeline, catalog, given)
+            files = recording.inputs
+            options = origin.options(run_params, self._env, catalog, files)
+            known, artifacts = origin.repeated_by(options, files, self._project, tags)
+            with store.first_contact(self._project):
+                provenance.record_origin(run, tags | known, taken, artifacts)
         except BaseException as error:
             if run_id in self._recordings:
                 status = "FAILED" if isinstance(error, Exception) else "KILLED"
@@ -133,29 +139,24 @@ class MLflowRunHooks:
         """Record node, error and traceback, and end the run as FAILED."""
         self._finish(run_params["run_id"], "FAILED", error)
 
-    def _open(self, tags: dict[str, str], *of: Any) -> tuple[Any, Recording]:
-        """Join the run that the caller has opened, or open one for a pipeline."""
+    def _open(self, tags: dict[str, str]) -> tuple[Any, str]:
+        """Join the caller's run, or open one; return it and who has opened it."""
         import mlflow
 
         store.withdraw("MLFLOW_RUN_ID")  # left by an interrupted run
         uri, joined = os.environ["MLFLOW_TRACKING_URI"], os.environ.get("MLFLOW_RUN_ID")
         journal.deliver(self._project, uri, joined)
         if active := mlflow.active_run():
-            run = mlflow.get_run(active.info.run_id)  # with what was logged since
-            return run, Recording(run.info.run_id, "caller", *of)
+            # With what was logged since.
+            return mlflow.get_run(active.info.run_id), "caller"
         if joined:
             # The launcher's run decides the experiment, whatever its name says.
             os.environ.pop("MLFLOW_EXPERIMENT_NAME", None)
             run = mlflow.start_run()
             launched = "mlflow.project.entryPoint" in run.data.tags
-            recording = Recording(joined, "mlflow run" if launched else "other", *of)
-        else:
-            experiment = store.experiment_id(self._config, self._project)
-            run = store.new_run(experiment, tags)
-            recording = Recording(run.info.run_id, "us", *of)
-        if recording.opened_by != "other":
-            recording.entry = journal.Entry(self._project, recording.mlflow_id, uri)
-        return run, recording
+            return run, "mlflow run" if launched else "other"
+        experiment = store.experiment_id(self._config, self._project)
+        return store.new_run(experiment, tags), "us"
 
     def _release(self, run_id: str, status: str) -> None:
         """Deactivate the run in a worker thread or process, without ending it."""
@@ -191,6 +192,7 @@ class MLflowRunHooks:
                     calls.attempt(file.path.name, provenance.log_file, file)
             calls.say_what_is_missing()
         except BaseException:  # Ctrl-C
+            calls.until = 0.0
             logger.error("MLflow has not got all of run %s.", recording.mlflow_id)
             raise
         finally:  # whatever happens, it has to come off MLflow's stack
@@ -230,6 +232,7 @@ class MLflowRunHooks:
     def _prepare_for_the_end(self) -> None:
         """End open runs as KILLED when the process is interrupted or terminated."""
         # Registered after MLflow's own handler, which would say FINISHED: runs first.
+        atexit.unregister(self._end_open_runs)
         atexit.register(self._end_open_runs)
         if (
             threading.current_thread() is threading.main_thread()

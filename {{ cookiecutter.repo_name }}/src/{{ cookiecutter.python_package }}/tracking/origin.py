@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import platform
@@ -13,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from . import store
-from .provenance import FILTERS, SECRET, File, flatten, git
+from .provenance import FILTERS, SECRET, File, flatten, git, md5
 
 OPTIONS, DIFF, PACKAGES = "run.json", "code.diff", "packages.txt"
 REPLAY = "replay.of"  # the tag that names the run that is repeated
@@ -124,7 +123,7 @@ def diff(project: Path) -> tuple[bytes, str]:
     if (masked := store.mask(text)) != text:
         why = "masked: it holds what looks like credentials"
         return masked.encode("utf-8", "surrogateescape"), why
-    return found, hashlib.md5(found, usedforsecurity=False).hexdigest()
+    return found, md5(found)
 
 
 def packages(project: Path) -> str:

@@ -29,6 +29,7 @@ from . import store
 LONGEST_NAME, LONGEST_VALUE, LONGEST_TAG = 250, 6000, 8000
 SECRET = re.compile(r"(^|[._-])(password|passwd|secret|token|api_?key|credentials?)$")
 PACKAGE = Path(__file__).resolve().parents[1]
+COMMIT = "mlflow.source.git.commit"  # the tag
 FOLDER = "environment"  # of a run's artifacts: what repeats it
 FILTERS = ("tags", "node_names", "from_nodes", "to_nodes", "from_inputs", "to_outputs")
 
@@ -159,7 +160,7 @@ def git_state(project: Path) -> dict[str, str]:
         "mlflow.source.git.repoURL": "" if remote == "origin" else store.mask(remote),
     }
     return {
-        "mlflow.source.git.commit": about["oid"],
+        COMMIT: about["oid"],
         "git.dirty": str(bool(re.search("^[^#]", status, re.MULTILINE))).lower(),
         **{name: text for name, text in where.items() if text},
     }
@@ -287,6 +288,11 @@ def digest(path: Path, algorithm: str = "md5") -> str:
     return hashed.hexdigest()
 
 
+def md5(content: bytes) -> str:
+    """Return the MD5 digest of bytes."""
+    return hashlib.md5(content, usedforsecurity=False).hexdigest()
+
+
 def record_input(run_id: str, name: str, file: File | None, table: Any) -> None:
     """Log a dataset with the digest of its file or, if it has none, of its table.
 
@@ -299,16 +305,16 @@ def record_input(run_id: str, name: str, file: File | None, table: Any) -> None:
 
     about: dict[str, Any]
     source: Any = file.path.as_uri() if file else None
-    md5 = file.digest if file else None
+    known = file.digest if file else None
     if isinstance(table, pd.DataFrame):
-        hashed = pd.util.hash_pandas_object(table).to_numpy().tobytes()
-        md5 = md5 or hashlib.md5(hashed, usedforsecurity=False).hexdigest()
+        if not known:
+            known = md5(pd.util.hash_pandas_object(table).to_numpy().tobytes())
         with warnings.catch_warnings():  # hints about integers, and on local sources
             warnings.simplefilter("ignore", UserWarning)
-            about = from_pandas(table, source=source, name=name, digest=md5).to_dict()
+            about = from_pandas(table, source=source, name=name, digest=known).to_dict()
     elif source:
         where = json.dumps({"uri": source})
-        about = {"name": name, "digest": md5, "source_type": "local", "source": where}
+        about = {"name": name, "digest": known, "source_type": "local", "source": where}
     else:
         why = f"none: {type(table).__name__} is neither a local file nor a pandas table"
         MlflowClient().set_tag(run_id, f"data.{name}.digest", why)

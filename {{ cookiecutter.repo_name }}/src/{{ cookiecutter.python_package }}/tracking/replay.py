@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import re
@@ -113,7 +112,7 @@ def recorded_code(
     """
     git, tags, inside = provenance.git, run.data.tags, copy
     try:
-        if commit := tags.get(runs.COMMIT):
+        if commit := tags.get(provenance.COMMIT):
             quiet = ("-c", f"core.hooksPath={os.devnull}")
             git(project, *quiet, "worktree", "add", "--detach", str(copy), commit)
             if not (copy / ".git").exists():
@@ -144,7 +143,7 @@ def recorded_code(
 def apply_changes(run: Any, copy: Path) -> None:
     """Apply to a commit what differed from it, if that is recorded as it was."""
     changes, noted = artifact(run, origin.DIFF), run.data.tags.get("git.diff", "none")
-    if hashlib.md5(changes, usedforsecurity=False).hexdigest() != noted:
+    if provenance.md5(changes) != noted:
         raise Trouble(f"What differed from the commit is not recorded: {noted}.")
     if changes:
         command = ["git", "-C", str(copy), "apply", "--whitespace=nowarn", "-"]
@@ -201,6 +200,7 @@ def run_again(old: Any, command: list[str], copy: Path, project: Path) -> Any:
                 child.terminate()
                 raise
     finally:
+        entry.owe(status)
         client.set_terminated(run_id, status)
         entry.close(delivered=True)
     new = client.get_run(run_id)
@@ -234,8 +234,7 @@ def fingerprints(run: Any) -> dict[str, str]:
             place = Path(download_artifacts(model.artifact_location, dst_path=name))
             files = [file for file in sorted(place.rglob("*")) if file.is_file()]
             text = b"".join(map(learnt, files))
-        digest = hashlib.md5(text, usedforsecurity=False).hexdigest()
-        found[f"model {model.name}"] = digest
+        found[f"model {model.name}"] = provenance.md5(text)
     return found
 
 

@@ -16,9 +16,8 @@ import click
 from click import ClickException
 
 from . import origin, store
-from .provenance import FOLDER
+from .provenance import COMMIT, FOLDER
 
-COMMIT = "mlflow.source.git.commit"
 # Tags of received runs and models.
 ORIGIN, EXPERIMENT = "origin.run_id", "origin.experiment"
 INCOMPLETE, REGISTERED = "origin.incomplete", "origin.versions"
