@@ -2,11 +2,21 @@
 
 import shutil
 import signal
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 from filelock import FileLock
-from runs import BEHAVIOUR, PACKAGE, REPO, build_environment, generate, path_of, run
+from runs import (
+    BEHAVIOUR,
+    PACKAGE,
+    REPO,
+    Cluster,
+    build_environment,
+    generate,
+    path_of,
+    run,
+)
 
 # A shell ignores Ctrl-C for what it starts in the background; our children must not.
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
@@ -111,3 +121,9 @@ def chromium():
         browser = playwright.chromium.launch(executable_path=installed, args=options)
         yield browser
         browser.close()
+
+
+@pytest.fixture
+def cluster(workbench, tmp_path):
+    with ExitStack() as stack:
+        yield Cluster(workbench, tmp_path, stack)

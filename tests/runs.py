@@ -1,6 +1,7 @@
 """Ways to make and launch a generated project, and to read what was recorded."""
 
 import os
+import re
 import signal
 import socket
 import sqlite3
@@ -9,7 +10,7 @@ import sys
 import time
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -80,6 +81,13 @@ def start(*command, cwd: Path, output=subprocess.DEVNULL, **changes: str):
         text=True,
         start_new_session=True,
     )
+
+
+def wait_for(pattern: str, log, process) -> None:
+    """Return when the log says something."""
+    while not re.search(pattern, log.read_text()):
+        assert process.poll() is None, log.read_text()[-4000:]
+        time.sleep(0.05)
 
 
 def free_port() -> int:
@@ -255,3 +263,22 @@ def run_script(text: str, bin_, project, launcher="session", cwd=None):
     """Run Python text with the environment that a launcher would have."""
     _, env = command(launcher, bin_, project)
     return run(bin_ / "python", "-c", text, cwd=cwd or project, **env)
+
+
+class Cluster:
+    """A Dask scheduler and two workers, each a process."""
+
+    def __init__(self, bin_, folder, stack: ExitStack) -> None:
+        self._dask, self._folder, self._stack = bin_ / "dask", folder, stack
+        port = free_port()
+        self.address = f"tcp://127.0.0.1:{port}"
+        options = ("--host=127.0.0.1", "--no-dashboard")
+        self.scheduler = self._start("scheduler", *options, f"--port={port}")
+        options = ("--nthreads=1", "--no-nanny", "--no-dashboard")
+        self.workers = [self._start("worker", self.address, *options) for _ in "12"]
+
+    def _start(self, *words):
+        process = start(self._dask, *words, cwd=self._folder)
+        self._stack.callback(process.wait)
+        self._stack.callback(process.kill)
+        return process

@@ -33,6 +33,7 @@ conda.yaml
 conf/base/catalog.yml
 conf/base/mlflow.yml
 conf/base/parameters.yml
+conf/cluster/catalog.yml
 conf/cluster/globals.yml
 conf/cluster/parameters.yml
 conf/databricks/catalog.yml
@@ -54,6 +55,7 @@ requirements.txt
 src/{PACKAGE}/__init__.py
 src/{PACKAGE}/__main__.py
 src/{PACKAGE}/cli.py
+src/{PACKAGE}/cluster.py
 src/{PACKAGE}/datasets.py
 src/{PACKAGE}/pipeline_registry.py
 src/{PACKAGE}/pipelines/__init__.py

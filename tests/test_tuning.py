@@ -5,12 +5,11 @@ import re
 import shutil
 import signal
 import time
-from contextlib import ExitStack
 
 import pytest
 import yaml
 from mlflow import MlflowClient
-from runs import PACKAGE, free_port, path_of, recorded, run, start
+from runs import PACKAGE, free_port, path_of, recorded, run, start, wait_for
 
 pytestmark = pytest.mark.slow
 
@@ -147,31 +146,6 @@ def test_a_candidate_costs_little(project, bin_):
     assert float(done.stdout.split()[-1]) < 0.02  # seconds of processor time
 
 
-class Cluster:
-    """A Dask scheduler and two workers, each a process."""
-
-    def __init__(self, bin_, folder, stack: ExitStack) -> None:
-        self._dask, self._folder, self._stack = bin_ / "dask", folder, stack
-        port = free_port()
-        self.address = f"tcp://127.0.0.1:{port}"
-        options = ("--host=127.0.0.1", "--no-dashboard")
-        self.scheduler = self._start("scheduler", *options, f"--port={port}")
-        options = ("--nthreads=1", "--no-nanny", "--no-dashboard")
-        self.workers = [self._start("worker", self.address, *options) for _ in "12"]
-
-    def _start(self, *words):
-        process = start(self._dask, *words, cwd=self._folder)
-        self._stack.callback(process.wait)
-        self._stack.callback(process.kill)
-        return process
-
-
-@pytest.fixture
-def cluster(workbench, tmp_path):
-    with ExitStack() as stack:
-        yield Cluster(workbench, tmp_path, stack)
-
-
 def search_on(address, project, workbench, log):
     """Start a search on a cluster that takes a while."""
     globals_ = project / "conf" / "cluster" / "globals.yml"
@@ -182,13 +156,6 @@ def search_on(address, project, workbench, log):
     words = (workbench / "kedro", "run", "--pipelines=tune", "--env=cluster")
     env = {"PATH": path_of(workbench), "COLUMNS": "300"}
     return start(*words, cwd=project, output=log.open("w"), **env)
-
-
-def wait_for(pattern: str, log, process) -> None:
-    """Return when the log says something."""
-    while not re.search(pattern, log.read_text()):
-        assert process.poll() is None, log.read_text()[-4000:]
-        time.sleep(0.05)
 
 
 def test_a_worker_dies_and_the_search_finishes(cluster, project, workbench, tmp_path):

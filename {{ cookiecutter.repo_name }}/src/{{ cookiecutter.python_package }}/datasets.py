@@ -25,22 +25,8 @@ class ChunkedDataset(CSVDataset):
 
     def load(self) -> Any:
         """Return an iterator of tables; of an empty one if there are no rows."""
-        path = self._get_load_path().as_posix()
-        file = self._fs.open(path)
-        if path.endswith(".parquet"):
-            table = parquet.ParquetFile(file)
-            return chunks(table.iter_batches(), table.schema_arrow.names, path)
         sep = self._load_args.get("sep", ",")
-        names = list(pd.read_csv(file, sep=sep, nrows=0))
-        file.seek(0)
-        text = dict.fromkeys(names, pa.string())
-        batches = csv.open_csv(
-            file,
-            csv.ReadOptions(column_names=names, skip_rows=1, block_size=BLOCK),
-            csv.ParseOptions(delimiter=sep, newlines_in_values=True),
-            csv.ConvertOptions(column_types=text, strings_can_be_null=False),
-        )
-        return chunks(batches, names, path)
+        return read(self._fs, self._get_load_path().as_posix(), sep)
 
     def save(self, data: pd.DataFrame | Iterable[pd.DataFrame]) -> None:
         """Write tables one below the other; if one raises, the old file stays."""
@@ -61,6 +47,24 @@ class ChunkedDataset(CSVDataset):
         """Return the first rows for Kedro-Viz."""
         first: Any = next(self.load()).head(nrows).to_dict(orient="split")
         return first
+
+
+def read(fs: Any, path: str, sep: str = ",") -> Iterator[pd.DataFrame]:
+    """Return a file's chunks, all columns of a CSV file as text."""
+    file = fs.open(path)
+    if path.endswith(".parquet"):
+        table = parquet.ParquetFile(file)
+        return chunks(table.iter_batches(), table.schema_arrow.names, path)
+    names = list(pd.read_csv(file, sep=sep, nrows=0))
+    file.seek(0)
+    text = dict.fromkeys(names, pa.string())
+    batches = csv.open_csv(
+        file,
+        csv.ReadOptions(column_names=names, skip_rows=1, block_size=BLOCK),
+        csv.ParseOptions(delimiter=sep, newlines_in_values=True),
+        csv.ConvertOptions(column_types=text, strings_can_be_null=False),
+    )
+    return chunks(batches, names, path)
 
 
 def chunks(batches: Iterable, names: list, path: str) -> Iterator[pd.DataFrame]:

@@ -12,6 +12,7 @@ from {{ cookiecutter.python_package }}.pipelines import (
     data_science,
 )
 from {{ cookiecutter.python_package }}.schema import (
+    FEATURES,
     TARGET,
     validate_features,
 )
@@ -25,11 +26,12 @@ def score_flowers(
     """Predict the species of flowers with a logged model, which the run names.
 
     Args:
-        new_flowers: Chunks of a table with the measures in cm, a flower a row.
+        new_flowers: Chunks of a table with the measures in cm, a flower a row; or a
+            table of Dask's.
         options: ``model``, a URI of MLflow; ``input``, where the flowers come from.
 
     Returns:
-        The chunks, with the predicted species and, if the model has probabilities, its
+        They, with the predicted species and, if the model has probabilities, its
         probability in two more columns. They are predicted as they are saved.
 
     Raises:
@@ -38,27 +40,35 @@ def score_flowers(
     """
     model = tracking.load_model(options["model"])
     run = mlflow.active_run() or mlflow.start_run()  # a notebook has none
-    likely = hasattr(model, "predict_proba")
+    predict, likely = data_science.predict, hasattr(model, "predict_proba")
     if not likely:
         logger.info("The model has no probabilities: their column is left out.")
 
-    def score() -> Iterator[pd.DataFrame]:
+    def score(chunk: pd.DataFrame, before: int = 0) -> pd.DataFrame:
+        try:
+            if TARGET in chunk:
+                raise ValueError(f"has a column {TARGET} already: rename it")
+            predictions = predict(model, validate_features(chunk))
+        except ValueError as error:
+            where = chunk.attrs.get("file", options["input"])
+            if len(chunk):
+                where = f"{where}, rows {before + 1} to {before + len(chunk)}"
+            raise ValueError(f"{where}: {error}") from error
+        scored = chunk.assign(**{TARGET: predictions.pop(TARGET)})
+        if likely:
+            scored["probability"] = predictions.max(axis=1)
+        return scored
+
+    table: Any = new_flowers
+    if hasattr(table, "map_partitions"):  # Dask's, on a cluster
+        more = score(pd.DataFrame(1.0, [0], FEATURES)).drop(columns=FEATURES)
+        return table.map_partitions(score, meta={**table.dtypes, **more.dtypes})
+
+    def score_all() -> Iterator[pd.DataFrame]:
         rows = 0
         for chunk in new_flowers:
-            try:
-                if TARGET in chunk:
-                    raise ValueError(f"has a column {TARGET} already: rename it")
-                predictions = data_science.predict(model, validate_features(chunk))
-            except ValueError as error:
-                where = options["input"]
-                if len(chunk):
-                    where = f"{where}, rows {rows + 1} to {rows + len(chunk)}"
-                raise ValueError(f"{where}: {error}") from error
+            yield score(chunk, rows)
             rows += len(chunk)
-            scored = chunk.assign(**{TARGET: predictions.pop(TARGET)})
-            if likely:
-                scored["probability"] = predictions.max(axis=1)
-            yield scored
         mlflow.log_metric("rows", rows, run_id=run.info.run_id)  # no longer active
 
-    return score()
+    return score_all()
