@@ -265,6 +265,12 @@ def run_script(text: str, bin_, project, launcher="session", cwd=None):
     return run(bin_ / "python", "-c", text, cwd=cwd or project, **env)
 
 
+def point_at(scheduler: str, project: Path) -> None:
+    """Write the address of a scheduler into the project's conf/cluster."""
+    file = project / "conf" / "cluster" / "globals.yml"
+    file.write_text(re.sub(r"tcp://\S+", scheduler, file.read_text()))
+
+
 class Cluster:
     """A Dask scheduler and two workers, each a process."""
 

@@ -3,10 +3,21 @@
 import re
 import shutil
 import signal
+import time
 
 import pandas as pd
 import pytest
-from runs import PACKAGE, REPO, free_port, path_of, recorded, run, start, wait_for
+from runs import (
+    PACKAGE,
+    REPO,
+    free_port,
+    path_of,
+    point_at,
+    recorded,
+    run,
+    start,
+    wait_for,
+)
 
 pytestmark = pytest.mark.slow
 
@@ -41,8 +52,7 @@ def score(project, workbench, tmp_path):
     """Return a function that starts a scoring on a cluster; it writes into ``log``."""
 
     def command(address: str, *words: str):
-        file = project / "conf/cluster/globals.yml"
-        file.write_text(re.sub(r"tcp://\S+", address, file.read_text()))
+        point_at(address, project)
         command = (workbench / "kedro", "run", "--pipelines=score", "--env=cluster")
         env = {"PATH": path_of(workbench), "COLUMNS": "400"}
         output = (tmp_path / "log").open("w")
@@ -126,12 +136,14 @@ def test_a_worker_dies_and_all_rows_are_scored(cluster, project, score, log):
     scoring = score(cluster.address)
     wait_for("Saving data to scored_flowers", project.parent / "log", scoring)
     part = project / f"{FOLDER}.part"
-    while scoring.poll() is None and not (part.exists() and any(part.iterdir())):
-        pass
+    while not (part.exists() and any(part.iterdir())):
+        assert scoring.poll() is None, log()
+        time.sleep(0.01)
     cluster.workers[0].send_signal(signal.SIGKILL)
     assert scoring.wait(120) == 0, log()
     assert len(list((project / FOLDER).iterdir())) == 500
-    table = pd.read_parquet(project / FOLDER).sort_values("id", ignore_index=True)
+    table = pd.read_parquet(project / FOLDER)
+    assert table["id"].is_monotonic_increasing
     assert table["species"].equals(answers(project)["species"])
 
 

@@ -9,7 +9,7 @@ import time
 import pytest
 import yaml
 from mlflow import MlflowClient
-from runs import PACKAGE, free_port, path_of, recorded, run, start, wait_for
+from runs import PACKAGE, free_port, path_of, point_at, recorded, run, start, wait_for
 
 pytestmark = pytest.mark.slow
 
@@ -148,9 +148,7 @@ def test_a_candidate_costs_little(project, bin_):
 
 def search_on(address, project, workbench, log):
     """Start a search on a cluster that takes a while."""
-    globals_ = project / "conf" / "cluster" / "globals.yml"
-    text = re.sub(r"tcp://\S+", address, globals_.read_text())
-    globals_.write_text(text)
+    point_at(address, project)
     values = [0.01 * 1.2**n for n in range(40)]
     set_options(project, search="GridSearchCV", cv=15, param_grid={C: values})
     words = (workbench / "kedro", "run", "--pipelines=tune", "--env=cluster")

@@ -59,9 +59,14 @@ class FolderDataset(AbstractDataset[dd.DataFrame, dd.DataFrame]):
         """Write a file for each partition; if one fails, the old folder stays."""
         part, old = f"{self._folder}.part", f"{self._folder}.old"
         where = self._fs.unstrip_protocol(part)
-        options = {"storage_options": self._storage, "write_index": False}
         try:
-            data.to_parquet(where, overwrite=True, **options)
+            data.to_parquet(
+                where,
+                overwrite=True,
+                write_index=False,
+                name_function="part.{:06}.parquet".format,  # names in the rows' order
+                storage_options=self._storage,
+            )
             written = arrow.dataset(part, filesystem=self._fs, format="parquet")
             mlflow.log_metric("rows", written.count_rows())
             if self._fs.exists(self._folder):
