@@ -84,10 +84,9 @@ class MLflowRunHooks:
                     uri = os.environ["MLFLOW_TRACKING_URI"]
                     recording.entry = journal.Entry(*where, uri)
             store.show(run)
-            recording.inputs = provenance.input_files(pipeline, catalog)
-            recording.unread = set(recording.inputs)
+            files = provenance.input_files(pipeline, catalog)
+            recording.inputs, recording.unread = files, set(files)
             taken = provenance.taken(pipeline, catalog, given)
-            files = recording.inputs
             options = origin.options(run_params, self._env, catalog, files)
             known, artifacts = origin.repeated_by(options, files, self._project, tags)
             with store.first_contact(self._project):

@@ -31,7 +31,7 @@ def score_flowers(
         options: ``model``, a URI of MLflow; ``input``, where the flowers come from.
 
     Returns:
-        They, with the predicted species and, if the model has probabilities, its
+        The same, with the predicted species and, if the model has probabilities, its
         probability in two more columns. They are predicted as they are saved.
 
     Raises:
@@ -40,7 +40,8 @@ def score_flowers(
     """
     model = tracking.load_model(options["model"])
     run = mlflow.active_run() or mlflow.start_run()  # a notebook has none
-    predict, likely = data_science.predict, hasattr(model, "predict_proba")
+    likely = hasattr(model, "predict_proba")
+    predict = data_science.predict  # `score` may go to a cluster: modules cannot
     if not likely:
         logger.info("The model has no probabilities: their column is left out.")
 
