@@ -280,7 +280,7 @@ print(registry.outdone("{MODEL}", "1", decision, set(), 1))
 def test_a_workspace_understands_all_that_the_project_asks(
     project, bin_, kedro, tmp_path
 ):
-    """Two trainings and a scoring, and the look for a better model of the same time."""
+    """Two trainings, a scoring, the list of them, and the best of several at once."""
     file = project / "conf" / "databricks" / "globals.yml"
     file.write_text(re.sub("/Volumes/.*", "data/01_raw", file.read_text()))
     with tracking_server(bin_, tmp_path, free_port()) as (server, _):
@@ -288,12 +288,13 @@ def test_a_workspace_understands_all_that_the_project_asks(
         with serve(workspace) as env:
             for words in ((), (), ("--pipelines=score",)):
                 kedro("run", "--env=databricks", *words, **env)
+            listed = kedro("runs", "--env=databricks", **env).stdout
             env |= {"MLFLOW_TRACKING_URI": "databricks", "PYTHONPATH": "src"}
             rival = run(bin_ / "python", "-c", RIVALS, cwd=project, **env).stdout
     assert workspace.refused == []
     assert workspace.understood >= {
         *("CreateExperiment", "CreateRun", "LogBatch", "LogInputs", "LogOutputs"),
-        *("UpdateRun", "GetCredentialsForWrite", "CreateLoggedModel"),
+        *("UpdateRun", "SearchRuns", "GetCredentialsForWrite", "CreateLoggedModel"),
         *("GetCredentialsForLoggedModelUpload", "CreateModelVersionRequest"),
         *("CreateUploadUrlRequest", "CreateDownloadUrlRequest"),
     }
@@ -304,6 +305,7 @@ def test_a_workspace_understands_all_that_the_project_asks(
         assert one.status == "FINISHED" and one.experiment == f"/Shared/{PACKAGE}"
         assert one.metrics.keys() >= METRICS and one.params["model_options.C"] == "1.0"
         assert one.tags["registry.version"] == f"models:/{MODEL}/{number}"
+        assert one.id[:8] in listed
         assert (store / f"1/{one.id}/artifacts/figures/quality.png").exists()
         _, model = client.get_model_version(MODEL, str(number)).source.split("/")
         logged = (store / f"1/models/{model}/artifacts/model.skops").read_bytes()
