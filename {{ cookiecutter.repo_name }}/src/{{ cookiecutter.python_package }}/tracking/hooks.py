@@ -201,11 +201,11 @@ class MLflowRunHooks:
             raise
         finally:  # whatever happens, it has to come off MLflow's stack
             ended = calls.attempt("its end", self._end, recording, status, last=True)
-            owed = not ended or recording.opened_by != "us"
-            if status != "FINISHED" or recording.made_again:
-                what = "the end of runs beside it"
-                done = calls.attempt(what, store.remove_strays, last=True)
-                owed |= recording.made_again or not done  # its twin may still come
+            again = recording.made_again  # its twin may still come
+            owed = not ended or again or recording.opened_by != "us"
+            if ended and (again or status != "FINISHED"):
+                beside = "the end of runs beside it", store.remove_strays
+                owed |= not calls.attempt(*beside, last=True)
             if entry:
                 entry.close(delivered=not owed)
         if not ended:
