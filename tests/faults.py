@@ -24,7 +24,7 @@ from runs import path_of, start
 
 USER, PASSWORD = "aurelia", "zanzibar/quokka"
 LOGIN = f"{USER}:{quote(PASSWORD, safe='')}@"
-STALL, GONE = 6, 15  # seconds
+STALL, GONE, LATE = 6, 15, 23  # seconds
 FAULTS = {
     "503": "answered 503, and not done",
     "401": "answered 401, and not done",
@@ -32,6 +32,8 @@ FAULTS = {
     "dropped": "the connection closed without an answer, and not done",
     "lost": "done, and the connection closed without an answer",
     "stall": f"done, and answered after {STALL} s",
+    "late": f"a run's creation, done after {LATE} s, when nobody waits for it",
+    "afterwards": "a run's creation, done when another run of it has ended",
     "gone": f"this and all other connections refused for {GONE} s",
 }
 FOR_GOOD = {
@@ -52,7 +54,7 @@ class Proxy:
         self._server_port = server_port
         self._loop = asyncio.new_event_loop()
         threading.Thread(target=self._loop.run_forever, daemon=True).start()
-        self._repaired = asyncio.Event()
+        self._repaired, self._ended = asyncio.Event(), asyncio.Event()
         self.port = 0
         self.begin()
         self._refusing: asyncio.Task | None = None
@@ -93,6 +95,7 @@ class Proxy:
 
     async def _repair(self) -> None:
         self._repaired.set()
+        self._ended.set()
         if self._refusing:
             await self._refusing
 
@@ -108,6 +111,10 @@ class Proxy:
                 self._refusing = self._loop.create_task(refuse)
             if fault in ("gone", "dead", "dropped", "hung"):
                 return
+            if fault == "late":
+                await asyncio.sleep(LATE)
+            if fault == "afterwards":
+                await self._ended.wait()
             if fault.isdigit() or not authorised(head):
                 writer.write(answer(HTTPStatus(int(fault or 401))))
             else:
@@ -347,7 +354,8 @@ class Bench:
         if scenario not in self._undisturbed:
             self.run(scenario)
         sent = self._undisturbed[scenario].requests
-        return {r: [f for f in FAULTS if f != "413" or "PUT" in r] for r in sent}
+        only = {"413": "PUT", "late": "runs/create", "afterwards": "runs/create"}
+        return {r: [f for f in FAULTS if only.get(f, "") in r] for r in sent}
 
     def run(
         self, scenario: str, request: str = "", fault: str = "", **changes: str

@@ -47,6 +47,8 @@ SAMPLE = [
     ("kedro run", "401", "POST runs/log-batch #2"),
     ("kedro run", "413", 1),
     ("kedro run", "lost", "POST runs/create #1"),
+    ("kedro run", "late", "POST runs/create #1"),
+    ("kedro run", "afterwards", "POST runs/create #1"),
     ("kedro run", "lost", "POST model-versions/create #1"),
     ("kedro run", "stall", 1),
     ("kedro run", "gone", 0.5),

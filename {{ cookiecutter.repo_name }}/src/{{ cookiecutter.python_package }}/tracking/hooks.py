@@ -36,6 +36,7 @@ class Recording:
     opened_by: str
     pipeline: Any
     catalog: Any
+    made_again: bool = False  # and there may be a twin
     entry: journal.Entry | None = None
     inputs: dict[str, provenance.File | None] = field(default_factory=dict)
     unread: set[str] = field(default_factory=set)
@@ -77,6 +78,7 @@ class MLflowRunHooks:
             with store.first_contact(self._project):
                 run, opened_by = self._open(tags)
                 recording = Recording(run.info.run_id, opened_by, pipeline, catalog)
+                recording.made_again = "creation.again" in run.data.tags
                 self._recordings[run_id] = recording
                 self._prepare_for_the_end()
                 if opened_by in ("us", "mlflow run"):
@@ -196,8 +198,13 @@ class MLflowRunHooks:
             raise
         finally:  # whatever happens, it has to come off MLflow's stack
             ended = calls.attempt("its end", self._end, recording, status, last=True)
+            owed = not ended or recording.opened_by != "us"
+            if status != "FINISHED" or recording.made_again:
+                what = "the end of runs beside it"
+                done = calls.attempt(what, store.remove_strays, last=True)
+                owed |= recording.made_again or not done  # its twin may still come
             if entry:
-                entry.close(delivered=ended and recording.opened_by == "us")
+                entry.close(delivered=not owed)
         if not ended:
             logger.error(
                 "MLflow could not be told that run %s has ended %s (%s). %s",

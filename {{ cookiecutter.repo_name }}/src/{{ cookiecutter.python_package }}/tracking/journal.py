@@ -114,24 +114,25 @@ def deliver(project: Path, uri: str, joined: str | None) -> None:
 
 
 def end(run_id: str, status: str | None, ended: int | None, failure: str | None):
-    """Give a run the end that it is owed, unless it has one or was deleted."""
+    """Give a run, and what runs below it, the end that is owed, if there is none."""
     from mlflow import MlflowClient
     from mlflow.exceptions import MlflowException
 
     client = MlflowClient()
     try:
-        if client.get_run(run_id).info.status != "RUNNING":
-            return
-        told = json.loads(failure or "{}")
-        if status is None:
-            status, told = "KILLED", {"failure.error": "the process died"}
-        try:
-            provenance.log_failure(run_id, told)
-        except MlflowException as error:
-            logger.warning("Run %s lacks its failure: %s", run_id, error)
-        client.set_terminated(run_id, status, ended)
+        run = client.get_run(run_id)
+        if run.info.status == "RUNNING":
+            told = json.loads(failure or "{}")
+            if status is None:
+                status, told = "KILLED", {"failure.error": "the process died"}
+            try:
+                provenance.log_failure(run_id, told)
+            except MlflowException as error:
+                logger.warning("Run %s lacks its failure: %s", run_id, error)
+            client.set_terminated(run_id, status, ended)
+            logger.info("Run %s of an earlier start has ended %s.", run_id, status)
+        if status != "FINISHED" or "creation.again" in run.data.tags:
+            store.remove_strays(run_id)
     except MlflowException as error:
         if error.error_code not in GONE:
             raise
-    else:
-        logger.info("Run %s of an earlier start has ended %s.", run_id, status)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
+import uuid
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from . import provenance
+from . import provenance, store
 
 
 class Candidate(NamedTuple):
@@ -32,30 +33,25 @@ def log_search(candidates: Sequence[Candidate], *, began: float, best: int) -> N
     parent_id, experiment = parent.info.run_id, parent.info.experiment_id
     tags = {k: v for k, v in parent.data.tags.items() if k.startswith("mlflow.source")}
     tags |= {"mlflow.user": parent.info.user_id, "mlflow.parentRunId": parent_id}
+    tags["creation.id"] = uuid.uuid4().hex
     start = int(began * 1000)
-    try:
-        for number, (params, metrics, seconds) in enumerate(candidates):
-            name, text = f"candidate {number}", provenance.flatten(params)
-            own = {**tags, "search.candidate": str(number)}
-            child = client.create_run(experiment, start, own, name).info.run_id
-            end = start + int(seconds * 1000)
-            client.log_batch(
-                child,
-                [Metric(key, value, end, 0) for key, value in metrics.items()],
-                [Param(*item) for item in text.items()],
-                synchronous=True,
-            )
-            complete = not any(map(math.isnan, metrics.values()))
-            client.set_terminated(child, "FINISHED" if complete else "FAILED", end)
-            if number == best:
-                chosen = {"search.best": name}
-                chosen |= {f"search.best.{key}": value for key, value in text.items()}
-                scoped = [RunTag(provenance.scoped(k), v) for k, v in chosen.items()]
-                client.log_batch(parent_id, tags=scoped, synchronous=True)
-    finally:
-        # Made twice, because an answer was lost, or just interrupted.
-        child_of = f"tags.`mlflow.parentRunId` = '{parent_id}'"
-        unended = "tags.search.candidate != '' and attributes.status = 'RUNNING'"
-        for run in client.search_runs([experiment], f"{child_of} and {unended}"):
-            client.set_terminated(run.info.run_id, "KILLED")
-            client.delete_run(run.info.run_id)  # restorable
+    for number, (params, metrics, seconds) in enumerate(candidates):
+        name, text = f"candidate {number}", provenance.flatten(params)
+        own = {**tags, "search.candidate": str(number)}
+        child = client.create_run(experiment, start, own, name).info.run_id
+        end = start + int(seconds * 1000)
+        client.log_batch(
+            child,
+            [Metric(key, value, end, 0) for key, value in metrics.items()],
+            [Param(*item) for item in text.items()],
+            synchronous=True,
+        )
+        complete = not any(map(math.isnan, metrics.values()))
+        client.set_terminated(child, "FINISHED" if complete else "FAILED", end)
+        if number == best:
+            chosen = {"search.best": name}
+            chosen |= {f"search.best.{key}": value for key, value in text.items()}
+            scoped = [RunTag(provenance.scoped(k), v) for k, v in chosen.items()]
+            client.log_batch(parent_id, tags=scoped, synchronous=True)
+    # Made twice, because an answer was lost.
+    store.discard(experiment, "creation.id", tags["creation.id"])

@@ -24,6 +24,7 @@ from kedro.config import MissingConfigException
 # MLflow doubles its waits: one retry comes at once, four take half a minute, five one.
 HURRIED = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOUT": "5"}
 LAST = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "4", "MLFLOW_HTTP_REQUEST_TIMEOUT": "8"}
+ONCE = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0", "MLFLOW_HTTP_REQUEST_TIMEOUT": "20"}
 PATIENT = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "5", "MLFLOW_HTTP_REQUEST_TIMEOUT": "20"}
 QUIET = "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT"
 DATABASES = ("postgresql", "mysql", "mssql")
@@ -240,7 +241,8 @@ def new_run(experiment: str, tags: dict[str, str]) -> Any:
     """Open a run, and make it the active one.
 
     The answer may be lost, and asking again would make another run: so it is looked
-    for first, by a tag that nobody else has.
+    for first, by a tag that nobody else has. A busy server may do the first request
+    after that; the tag ``creation.again`` says that there may be such a twin.
     """
     import mlflow
     from mlflow.exceptions import MlflowException
@@ -248,13 +250,44 @@ def new_run(experiment: str, tags: dict[str, str]) -> Any:
     export("MLFLOW_EXPERIMENT_ID", experiment)
     unique = uuid.uuid4().hex  # Kedro's run id is a time, which others may share
     new: Any = {"experiment_id": experiment, "tags": tags | {"creation.id": unique}}
-    try:
-        with waiting({"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0"}):
+    with waiting(ONCE):
+        try:
             return mlflow.start_run(**new)
-    except MlflowException:
-        same = f"tags.`creation.id` = '{unique}'"
-        made = mlflow.MlflowClient().search_runs([experiment], same)
-        return mlflow.start_run(run_id=made[0].info.run_id if made else None, **new)
+        except MlflowException:
+            same = f"tags.`creation.id` = '{unique}'"
+            if made := mlflow.MlflowClient().search_runs([experiment], same):
+                return mlflow.start_run(run_id=made[0].info.run_id)
+            new["tags"]["creation.again"] = "true"
+            return mlflow.start_run(**new)
+
+
+def remove_strays(run_id: str) -> None:
+    """End what a run has left running: its twins and its children."""
+    from mlflow import MlflowClient
+
+    run = MlflowClient().get_run(run_id)
+    made = run.data.tags.get("creation.id", run_id)
+    for tag, value in {"creation.id": made, "mlflow.parentRunId": run_id}.items():
+        discard(run.info.experiment_id, tag, value, but=run_id)
+
+
+def discard(experiment: str, tag: str, value: str, but: str = "") -> None:
+    """End runs that are still running, but one; without metrics, they go to the trash.
+
+    Args:
+        experiment: The id of their experiment.
+        tag: The name of a tag that they have, and its ``value``.
+        but: The id of the run that stays.
+    """
+    from mlflow import MlflowClient
+
+    client = MlflowClient()
+    running = f"tags.`{tag}` = '{value}' and attributes.status = 'RUNNING'"
+    for run in client.search_runs([experiment], running):
+        if run.info.run_id != but:
+            client.set_terminated(run.info.run_id, "KILLED")
+            if not run.data.metrics:
+                client.delete_run(run.info.run_id)
 
 
 def insist(call: Callable, *args: Any, **kwargs: Any) -> Any:
