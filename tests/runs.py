@@ -112,6 +112,7 @@ def check_all_succeed(started: list[Started]) -> None:
 
 def showing(user: str, password: str, *places: Path) -> list[Path]:
     """Return the files, those in folders too, in which a password can be read."""
+    assert all(place.exists() for place in places)
     pair = base64.b64encode(f"{user}:{password}".encode()).decode()
     marks = [text.encode() for text in (password, quote(password, safe=""), pair)]
     files = [file for place in places for file in (place, *place.rglob("*"))]

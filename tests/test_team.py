@@ -32,7 +32,7 @@ RITA = {USER: "rita", PASSWORD: "catfish/123456"}  # a colleague
 TOM = {USER: "tom", PASSWORD: "dogfish/123456"}  # a guest, who may only read
 ANN = {USER: "ann", PASSWORD: "monkfish/12345"}  # may record, but not register
 MISTAKEN = {**RITA, PASSWORD: "mistaken/12345"}
-# What a page tells the administrator to type makes Rita; this makes the others.
+# The page's own lines make Rita; these make the others.
 OTHERS = f"""
 client.create_user("tom", "{TOM[PASSWORD]}")
 client.create_user("ann", "{ANN[PASSWORD]}")
@@ -76,6 +76,8 @@ class Team:
         """Return where a password can be read: here, and wherever the server writes."""
         (dump := self._folder / "dump").write_text(self._tell("pg_dump"))
         written = (dump, self._folder / "log", self._folder / "s" / "artifacts")
+        config = self._folder / "s" / "auth.ini"
+        assert showing(*ADMIN.values(), config) == [config]  # which is the server's own
         people = (ADMIN, RITA, TOM, ANN, MISTAKEN)
         found = [showing(*who.values(), *places, *written) for who in people]
         return sum(found, [])
