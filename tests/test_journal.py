@@ -85,6 +85,16 @@ def test_a_live_run_is_touched_neither_from_its_folder_nor_from_a_copy(
 
 
 @pytest.mark.slow
+def test_a_run_that_is_killed_below_another(life, kedro, bin_):
+    process = start_waiting(bin_, life, BEHAVIOUR="wait below")
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    assert [one.status for one in recorded(life)] == ["RUNNING"] * 2
+    kedro("run", "--pipelines=data_engineering", cwd=life)
+    assert [r.status for r in recorded(life)] == ["KILLED", "KILLED", "FINISHED"]
+
+
+@pytest.mark.slow
 def test_a_folder_that_cannot_be_written_costs_one_line(life, kedro):
     (life / ".runs").write_text("not a folder")
     done = kedro("run", "--pipelines=data_engineering", cwd=life, COLUMNS="300")

@@ -31,18 +31,6 @@ with mlflow.start_run():
     tracking.log_search(tried, began=time.time(), best=0)
     print((time.process_time() - began) / len(tried))
 """
-TWIN = f"""
-import sys, time
-import mlflow
-sys.path.insert(0, "src")
-from {PACKAGE} import tracking
-
-with mlflow.start_run() as parent:
-    twin = {{"mlflow.parentRunId": parent.info.run_id, "search.candidate": "0"}}
-    mlflow.MlflowClient().create_run(parent.info.experiment_id, tags=twin)
-    one = tracking.Candidate({{"C": 1}}, {{"score": 0.5}}, 0.1)
-    tracking.log_search([one], began=time.time(), best=0)
-"""
 
 
 def tuned(project):
@@ -128,16 +116,6 @@ def test_a_candidate_that_cannot_be_fitted_has_failed(project, kedro):
     statuses = [child.status for child in children]
     assert statuses == ["FINISHED", "FAILED", "FINISHED", "FINISHED"]
     assert parent.status == "FINISHED"
-
-
-def test_a_child_that_was_made_twice_is_removed(project, bin_):
-    env = {"MLFLOW_TRACKING_URI": f"sqlite:///{project}/mlflow.db"}
-    run(bin_ / "python", "-c", TWIN, cwd=project, **env)
-    store = MlflowClient(env["MLFLOW_TRACKING_URI"])
-    _, child = sorted(store.search_runs(["0"]), key=lambda run: run.info.start_time)
-    assert child.info.status == "FINISHED" and child.data.params == {"C": "1"}
-    statuses = {one.status for one in recorded(project)}
-    assert statuses == {"FINISHED", "KILLED"}
 
 
 def test_a_candidate_costs_little(project, bin_):

@@ -58,6 +58,9 @@ class MLflowRunHooks:
     @hook_impl
     def after_context_created(self, context) -> None:
         """Set where runs go, for notebooks too; end a run that Ctrl-C left open."""
+        # skops looks for these functions in one loaded module after another.
+        import scipy.special  # noqa: F401
+
         self._loader = context.config_loader
         self._loader.runtime_params = nested(self._loader.runtime_params or {})
         self._config = store.read_config(self._loader)

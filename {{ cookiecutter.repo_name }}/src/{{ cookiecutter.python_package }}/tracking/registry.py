@@ -159,13 +159,17 @@ def outdone(
     Trainings at the same time have not seen each other. Whoever looks last puts the
     best of them in its place; ``before`` are the versions that were known already.
     """
-    rivals = {
-        number: float(version.tags["registry.score"])
-        for number, version in latest(name).items()
-        if number not in before
-        and version.tags.get("registry.decision") == "champion"
-        and version.tags.get("registry.metric") == decision["metric"]
-    }
+    from mlflow import MlflowClient
+
+    rivals = {}
+    for number in latest(name).keys() - before - {ours}:
+        # Asked for one by one: Unity Catalog's search leaves their tags out.
+        tags = MlflowClient().get_model_version(name, number).tags
+        if (
+            tags.get("registry.decision") == "champion"
+            and tags.get("registry.metric") == decision["metric"]
+        ):
+            rivals[number] = float(tags["registry.score"])
     rivals[ours] = decision["score"]
     best = max(rivals, key=lambda number: (sign * rivals[number], int(number)))
     return None if best == ours else (best, rivals[best])
