@@ -69,6 +69,7 @@ class Proxy:
         """Forget what came, and break this request in this way when it comes."""
         self.requests: list[str] = []
         self.broken = False
+        self._ended.clear()
         self._break, self._fault = request, fault
         self._seen: Counter[str] = Counter()
 
