@@ -69,6 +69,7 @@ class Proxy:
         """Forget what came, and break this request in this way when it comes."""
         self.requests: list[str] = []
         self.broken = False
+        self._ended.clear()
         self._break, self._fault = request, fault
         self._seen: Counter[str] = Counter()
 
@@ -180,9 +181,12 @@ def template(method: bytes, path: bytes) -> str:
 
 
 RAISING, LAUNCHED = "a node raises", "mlflow run"
+# Two candidates, fitted in the run's own process.
+GRID = "tune_options.param_grid.logisticregression__C=[1.0],parallel.n_jobs=1"
 SCENARIOS = {
     "kedro run": ("kedro", "run"),
     "score": ("kedro", "run", "--pipelines=score"),
+    "tune": ("kedro", "run", "--pipelines=tune", f"--params={GRID}"),
     RAISING: ("kedro", "run", "--params=model_options.C=-1"),
     LAUNCHED: ("mlflow", "run", ".", "--env-manager=local"),
 }
@@ -206,6 +210,9 @@ OUTCOMES = {
 }
 LIMIT = 120  # seconds that a run may take, whatever breaks
 
+# The candidates of a search that are shown.
+CANDIDATES = """FROM tags JOIN runs USING (run_uuid)
+WHERE key = 'mlflow.parentRunId' AND value = ? AND lifecycle_stage = 'active'"""
 # What the database holds of one run.
 RECORD = {
     "param": "SELECT key FROM params WHERE run_uuid = ?",
@@ -214,6 +221,7 @@ RECORD = {
     "input": "SELECT source_type FROM inputs WHERE destination_id = ?",
     "model": "SELECT name FROM logged_models WHERE source_run_id = ?",
     "version of": "SELECT name FROM model_versions WHERE run_id = ?",
+    "candidate": f"SELECT status {CANDIDATES}",
 }
 
 
@@ -237,15 +245,19 @@ class Store:
             shutil.rmtree(folder)
 
     def runs(self) -> dict[str, tuple[str, float | None]]:
-        """Return status and end time (s) of the shown runs since then, by id."""
-        shown = "lifecycle_stage = 'active'"
+        """Return status and end time (s) of the shown runs since then, by id.
+
+        Candidates of a search are not among them: they belong to their run's record.
+        """
+        children = "SELECT run_uuid FROM tags WHERE key = 'mlflow.parentRunId'"
+        shown = f"lifecycle_stage = 'active' AND run_uuid NOT IN ({children})"
         found = self._ask(
             f"SELECT run_uuid, status, end_time / 1e3 FROM runs WHERE {shown}"
         )
         return {id_: (s, ended) for id_, s, ended in found if id_ not in self._old}
 
     def record(self, run_id: str) -> Counter[str]:
-        """Return the names of all that is recorded of a run."""
+        """Return the names of all that is recorded of a run and its candidates."""
         tables = RECORD.items()
         found = [f"{t} {row[0]}" for t, q in tables for row in self._ask(q, run_id)]
         models = "SELECT model_id FROM logged_models WHERE source_run_id = ?"
@@ -253,6 +265,8 @@ class Store:
             for base in self._artifacts.rglob(f"{id_}/artifacts"):
                 files = (file for file in base.rglob("*") if file.is_file())
                 found += [f"artifact {file.relative_to(base)}" for file in files]
+        for (child,) in self._ask(f"SELECT run_uuid {CANDIDATES}", run_id):
+            found += self.record(child).elements()
         return Counter(found)
 
     def text(self) -> str:
@@ -393,6 +407,8 @@ class Bench:
         for status, end in mine.values():
             if end and status != "KILLED" and not began - 1 <= end <= ended + 1:
                 found.append(f"time: {status} {end - ended:.1f} s after the end")
+        if any(self._store.record(id_)["candidate RUNNING"] for id_ in mine):
+            found.append("candidate: RUNNING for ever")
         if next_code or others != ["FINISHED"]:
             found.append(f"next: exit {next_code}, {others}: {next_log[-600:]}")
         if owed := self._owed():

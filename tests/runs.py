@@ -1,7 +1,9 @@
 """Ways to make and launch a generated project, and to read what was recorded."""
 
+import base64
 import os
 import re
+import shutil
 import signal
 import socket
 import sqlite3
@@ -13,6 +15,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 
@@ -81,6 +84,40 @@ def start(*command, cwd: Path, output=subprocess.DEVNULL, **changes: str):
         text=True,
         start_new_session=True,
     )
+
+
+Started = tuple[subprocess.Popen, Path]
+
+
+def start_eight(*command, project: Path, folder: Path, **env: str) -> list[Started]:
+    """Start a command eight times, each in its own copy of the project.
+
+    Returns:
+        The processes and their logs, which lie in the folder beside the copies.
+    """
+    started = []
+    for number in range(8):
+        copy = shutil.copytree(project, folder / f"{Path(command[0]).name}{number}")
+        log = copy.with_suffix(".log")
+        with log.open("w") as output:
+            started.append((start(*command, cwd=copy, output=output, **env), log))
+    return started
+
+
+def check_all_succeed(started: list[Started]) -> None:
+    """Wait for processes; their logs must explain a failure."""
+    failed = [log for process, log in started if process.wait(600)]
+    assert not failed, [(log.name, log.read_text()[-2000:]) for log in failed]
+
+
+def showing(user: str, password: str, *places: Path) -> list[Path]:
+    """Return the files, those in folders too, in which a password can be read."""
+    assert all(place.exists() for place in places)
+    pair = base64.b64encode(f"{user}:{password}".encode()).decode()
+    marks = [text.encode() for text in (password, quote(password, safe=""), pair)]
+    files = [file for place in places for file in (place, *place.rglob("*"))]
+    content = {file: file.read_bytes() for file in files if file.is_file()}
+    return [file for file, text in content.items() if any(m in text for m in marks)]
 
 
 def wait_for(pattern: str, log, process) -> None:

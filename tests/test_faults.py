@@ -14,12 +14,15 @@ import pytest
 from faults import LIMIT, NEXT, Bench
 from runs import (
     PACKAGE,
+    check_all_succeed,
     command,
     free_port,
     path_of,
     recorded,
     run,
+    showing,
     start,
+    start_eight,
     tracking_server,
 )
 
@@ -51,6 +54,8 @@ SAMPLE = [
     ("kedro run", "gone", 0.5),
     ("score", "dropped", 0.5),
     ("score", "stall", 1),
+    ("tune", "lost", "POST runs/create #2"),
+    ("tune", "gone", "POST runs/update #1"),
     ("a node raises", "gone", 1),
     ("a node raises", "401", 0.8),
     ("mlflow run", "503", 0.95),
@@ -308,10 +313,16 @@ class Postgres:
 
     def ask(self, query: str, database: str = "postgres") -> list[str]:
         """Return the lines that a query answers."""
-        words = [self._bin / "psql", "-Atc", query, "-h127.0.0.1", f"-p{self.port}"]
-        words += [f"-U{self.USER}", database]
-        said = run(*words, cwd=self._folder, PGPASSWORD=self.PASSWORD).stdout
-        return said.splitlines()
+        return self._tell(database, "psql", "-Atc", query).splitlines()
+
+    def dump(self, database: str) -> str:
+        """Return all that a database holds."""
+        return self._tell(database, "pg_dump")
+
+    def _tell(self, database: str, tool: str, *words: str) -> str:
+        place = ["-h127.0.0.1", f"-p{self.port}", f"-U{self.USER}", database]
+        command = (self._bin / tool, *words, *place)
+        return run(*command, cwd=self._folder, PGPASSWORD=self.PASSWORD).stdout
 
     def uri(self, database: str) -> str:
         """Return the address of a database for MLflow."""
@@ -380,21 +391,27 @@ def test_a_database_that_refuses(wrong, postgres, database, project, bin_):
     assert last.startswith("Error: MLflow cannot record runs at postgresql+psycopg2://")
 
 
-def test_eight_at_once_meet_a_fresh_database(
+def test_sixteen_at_once_meet_a_fresh_database(
     postgres, database, generated, bin_, tmp_path
 ):
-    env = {"PATH": path_of(bin_), "MLFLOW_TRACKING_URI": postgres.uri(database)}
-    logs = [(tmp_path / f"{number}.log").open("w+") for number in range(8)]
-    runs = []
-    for number, log in enumerate(logs):
-        project = shutil.copytree(generated, tmp_path / str(number))
-        words = (bin_ / "kedro", "run")
-        runs.append(start(*words, cwd=project, output=log, **env))
-    codes = [process.wait(600) for process in runs]
-    assert codes == [0] * 8, [log.seek(0) or log.read()[-2000:] for log in logs]
-    assert postgres.ask("SELECT status FROM runs", database) == ["FINISHED"] * 8
+    uri, copies = postgres.uri(database), tmp_path / "copies"
+    env = {"PATH": path_of(bin_), "MLFLOW_TRACKING_URI": uri}
+    env["MLFLOW_EXPERIMENT_NAME"] = PACKAGE
+    options = {"project": generated, "folder": copies, **env}
+    started = start_eight(bin_ / "kedro", "run", **options)
+    # `mlflow run` makes tables and experiment itself, without a lock.
+    while not list(copies.glob("*/.runs/*.db")):
+        assert any(process.poll() is None for process, _ in started)
+        time.sleep(0.1)
+    words = (bin_ / "mlflow", "run", ".", "--env-manager=local")
+    started += start_eight(*words, **options)
+    check_all_succeed(started)
+    statuses = "SELECT status FROM runs WHERE lifecycle_stage = 'active'"
+    assert postgres.ask(statuses, database) == ["FINISHED"] * 16
     versions = "SELECT count(DISTINCT run_id) FROM model_versions"
-    assert postgres.ask(versions, database) == ["8"]
+    assert postgres.ask(versions, database) == ["16"]
+    (tmp_path / "dump").write_text(postgres.dump(database))
+    assert not showing(postgres.USER, postgres.PASSWORD, tmp_path)
 
 
 def test_where_the_artifacts_of_a_database_go(

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable, Set
+from collections.abc import Callable, Iterator, Set
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from click import ClickException
@@ -88,7 +89,8 @@ def promote(
         The decision and what it was made from, as in the tags of run and version.
 
     Raises:
-        ClickException: The metric was not measured, or the champion cannot be loaded.
+        ClickException: The metric was not measured, the champion cannot be loaded, or
+            this user may not register.
         MlflowException: The registry refuses the name or the model.
     """
     import mlflow
@@ -103,7 +105,8 @@ def promote(
         return {"decision": "none: a replay", "metric": metric, "score": score}
     decision = {"decision": "champion", "metric": metric, "score": score}
     decision["against"] = "no other champion"
-    with store.locked(mlflow.get_registry_uri()):  # trainings take turns at a database
+    # Trainings take turns at a database.
+    with permitted(name), store.locked(mlflow.get_registry_uri()):
         model = mlflow.MlflowClient().get_logged_model(model_uri.rpartition("/")[2])
         present, known = champion(name), latest(name)
         ours = find(model, name, known)
@@ -130,6 +133,22 @@ def promote(
         *(name, ours, decision["decision"], metric, score, decision["against"], margin),
     )
     return decision
+
+
+@contextmanager
+def permitted(name: str) -> Iterator[None]:
+    """Say in one line that this user may not register."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        yield
+    except MlflowException as error:
+        if error.error_code != "PERMISSION_DENIED":
+            raise
+        raise ClickException(
+            f"You may not register versions of {name}: {store.first_line(error)} -- "
+            "the run and its model are recorded; once you may, run this node again"
+        ) from error
 
 
 def outdone(
