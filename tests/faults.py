@@ -24,7 +24,8 @@ from runs import path_of, start
 
 USER, PASSWORD = "aurelia", "zanzibar/quokka"
 LOGIN = f"{USER}:{quote(PASSWORD, safe='')}@"
-STALL, GONE, LATE = 6, 15, 23  # seconds
+STALL, GONE = 6, 15  # seconds
+LATE = 18, 21.5  # seconds, of the first creation and the others: nobody waits then
 FAULTS = {
     "503": "answered 503, and not done",
     "401": "answered 401, and not done",
@@ -32,7 +33,7 @@ FAULTS = {
     "dropped": "the connection closed without an answer, and not done",
     "lost": "done, and the connection closed without an answer",
     "stall": f"done, and answered after {STALL} s",
-    "late": f"a run's creation, done after {LATE} s, when nobody waits for it",
+    "late": f"a run's creation, done after {LATE[0]} s, when nobody waits for it",
     "afterwards": "a run's creation, done when another run of it has ended",
     "gone": f"this and all other connections refused for {GONE} s",
 }
@@ -113,7 +114,7 @@ class Proxy:
             if fault in ("gone", "dead", "dropped", "hung"):
                 return
             if fault == "late":
-                await asyncio.sleep(LATE)
+                await asyncio.sleep(LATE[not self._break.endswith("#1")])
             if fault == "afterwards":
                 await self._ended.wait()
             if fault.isdigit() or not authorised(head):

@@ -55,6 +55,7 @@ SAMPLE = [
     ("score", "dropped", 0.5),
     ("score", "stall", 1),
     ("tune", "lost", "POST runs/create #2"),
+    ("tune", "late", "POST runs/create #2"),
     ("tune", "gone", "POST runs/update #1"),
     ("a node raises", "gone", 1),
     ("a node raises", "401", 0.8),

@@ -117,7 +117,6 @@ def test_colleagues_train_at_the_same_time(team, generated, tmp_path):
     words = (team.bin_ / "kedro", "run", "--pipelines=data_engineering")
     run(*words, cwd=shutil.copytree(generated, tmp_path / "first"), **env)
     options = {"project": generated, "folder": tmp_path, **env}
-    options["MLFLOW_HTTP_REQUEST_TIMEOUT"] = "60"  # two cores for twenty processes
     options["MLFLOW_EXPERIMENT_NAME"] = PACKAGE
     launcher = (team.bin_ / "mlflow", "run", ".", "--env-manager=local")
     started = start_eight(*launcher, **options)

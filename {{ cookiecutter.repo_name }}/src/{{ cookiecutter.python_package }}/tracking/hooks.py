@@ -36,13 +36,13 @@ class Recording:
     opened_by: str
     pipeline: Any
     catalog: Any
-    made_again: bool = False  # and there may be a twin
+    started: float  # in seconds since 1970, before it was opened
+    made_again: bool = False  # because the answer was late: there may be a twin
     entry: journal.Entry | None = None
     inputs: dict[str, provenance.File | None] = field(default_factory=dict)
     unread: set[str] = field(default_factory=set)
     pid: int = field(default_factory=os.getpid)
     thread: int = field(default_factory=threading.get_ident)
-    started: float = field(default_factory=time.time)
 
 
 class MLflowRunHooks:
@@ -75,12 +75,13 @@ class MLflowRunHooks:
         """Open the run, or join the caller's, before anything is computed."""
         given = nested(run_params["runtime_params"] or {})
         self._refuse_misspelt_parameters(given)
-        run_id = run_params["run_id"]
+        run_id, began = run_params["run_id"], time.time()
         tags = provenance.identity(run_params, pipeline, self._project, self._env)
         try:
             with store.first_contact(self._project):
                 run, opened_by = self._open(tags)
-                recording = Recording(run.info.run_id, opened_by, pipeline, catalog)
+                of = opened_by, pipeline, catalog, began
+                recording = Recording(run.info.run_id, *of)
                 recording.made_again = "creation.again" in run.data.tags
                 self._recordings[run_id] = recording
                 self._prepare_for_the_end()
@@ -201,9 +202,10 @@ class MLflowRunHooks:
             raise
         finally:  # whatever happens, it has to come off MLflow's stack
             ended = calls.attempt("its end", self._end, recording, status, last=True)
-            again = recording.made_again  # its twin may still come
-            owed = not ended or again or recording.opened_by != "us"
-            if ended and (again or status != "FINISHED"):
+            owed = not ended or recording.opened_by != "us" or recording.made_again
+            # A request that got no answer in time may have been done twice.
+            late = time.time() - recording.started > store.ANSWER
+            if ended and entry and (late or status != "FINISHED"):
                 beside = "the end of runs beside it", store.remove_strays
                 owed |= not calls.attempt(*beside, last=True)
             if entry:

@@ -120,10 +120,10 @@ def end(run_id: str, status: str | None, ended: int | None, failure: str | None)
 
     client = MlflowClient()
     try:
-        run = client.get_run(run_id)
+        run, died = client.get_run(run_id), status is None
         if run.info.status == "RUNNING":
             told = json.loads(failure or "{}")
-            if status is None:
+            if died:
                 status, told = "KILLED", {"failure.error": "the process died"}
             try:
                 provenance.log_failure(run_id, told)
@@ -132,7 +132,7 @@ def end(run_id: str, status: str | None, ended: int | None, failure: str | None)
             client.set_terminated(run_id, status, ended)
             logger.info("Run %s of an earlier start has ended %s.", run_id, status)
         if status != "FINISHED" or "creation.again" in run.data.tags:
-            store.remove_strays(run_id)
+            store.remove_strays(run_id, died)
     except MlflowException as error:
         if error.error_code not in GONE:
             raise

@@ -54,4 +54,4 @@ def log_search(candidates: Sequence[Candidate], *, began: float, best: int) -> N
             scoped = [RunTag(provenance.scoped(k), v) for k, v in chosen.items()]
             client.log_batch(parent_id, tags=scoped, synchronous=True)
     # Made twice, because an answer was lost.
-    store.discard(experiment, "creation.id", tags["creation.id"])
+    store.discard(experiment, f"tags.`creation.id` = '{tags['creation.id']}'")

@@ -22,9 +22,13 @@ from click import ClickException
 from kedro.config import MissingConfigException
 
 # MLflow doubles its waits: one retry comes at once, four take half a minute, five one.
+ANSWER = 15  # seconds in which a server that many meet at once should have answered
+FIRST = {
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": str(ANSWER),
+}
 HURRIED = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOUT": "5"}
 LAST = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "4", "MLFLOW_HTTP_REQUEST_TIMEOUT": "8"}
-ONCE = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0", "MLFLOW_HTTP_REQUEST_TIMEOUT": "20"}
 PATIENT = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "5", "MLFLOW_HTTP_REQUEST_TIMEOUT": "20"}
 QUIET = "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT"
 DATABASES = ("postgresql", "mysql", "mssql")
@@ -168,7 +172,7 @@ def first_contact(project: Path) -> Iterator[None]:
     file = sqlite_file(uri)
     inside = file if file and file.is_relative_to(project) else None
     try:
-        with waiting(HURRIED), locked(uri):
+        with waiting(FIRST), locked(uri):
             if inside and inside.exists():
                 bring_home(inside, project)
             yield
@@ -250,7 +254,7 @@ def new_run(experiment: str, tags: dict[str, str]) -> Any:
     export("MLFLOW_EXPERIMENT_ID", experiment)
     unique = uuid.uuid4().hex  # Kedro's run id is a time, which others may share
     new: Any = {"experiment_id": experiment, "tags": tags | {"creation.id": unique}}
-    with waiting(ONCE):
+    with waiting({"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0"}):
         try:
             return mlflow.start_run(**new)
         except MlflowException:
@@ -261,28 +265,35 @@ def new_run(experiment: str, tags: dict[str, str]) -> Any:
             return mlflow.start_run(**new)
 
 
-def remove_strays(run_id: str) -> None:
-    """End what a run has left running: its twins and its children."""
+def remove_strays(run_id: str, died: bool = False) -> None:
+    """End what a run has left running: its twins, and candidates of its search.
+
+    Args:
+        run_id: The MLflow run.
+        died: Whether its process was killed, and all that runs below it.
+    """
     from mlflow import MlflowClient
 
     run = MlflowClient().get_run(run_id)
-    made = run.data.tags.get("creation.id", run_id)
-    for tag, value in {"creation.id": made, "mlflow.parentRunId": run_id}.items():
-        discard(run.info.experiment_id, tag, value, but=run_id)
+    twins = f"tags.`creation.id` = '{run.data.tags.get('creation.id', run_id)}'"
+    below = f"tags.`mlflow.parentRunId` = '{run_id}'"
+    ours = "" if died else " and tags.`creation.id` != ''"
+    for which in (twins, below + ours):
+        discard(run.info.experiment_id, which, but=run_id)
 
 
-def discard(experiment: str, tag: str, value: str, but: str = "") -> None:
-    """End runs that are still running, but one; without metrics, they go to the trash.
+def discard(experiment: str, which: str, but: str = "") -> None:
+    """End runs that are still running; without metrics, they go to MLflow's trash.
 
     Args:
         experiment: The id of their experiment.
-        tag: The name of a tag that they have, and its ``value``.
+        which: A filter of MLflow's.
         but: The id of the run that stays.
     """
     from mlflow import MlflowClient
 
     client = MlflowClient()
-    running = f"tags.`{tag}` = '{value}' and attributes.status = 'RUNNING'"
+    running = f"{which} and attributes.status = 'RUNNING'"
     for run in client.search_runs([experiment], running):
         if run.info.run_id != but:
             client.set_terminated(run.info.run_id, "KILLED")
