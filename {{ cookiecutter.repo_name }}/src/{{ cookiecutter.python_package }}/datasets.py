@@ -10,7 +10,7 @@ from kedro_datasets._typing import TablePreview
 from kedro_datasets.pandas import CSVDataset
 from pyarrow import csv, parquet
 
-BLOCK = 1 << 20  # bytes of a CSV file in a chunk
+BLOCK = 1 << 19  # bytes of a CSV file in a chunk
 
 
 class ChunkedDataset(CSVDataset):
