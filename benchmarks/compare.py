@@ -383,6 +383,30 @@ def measure_scoring(rounds: int) -> tuple[Samples, list[Ratio]]:
     ]
 
 
+def measure_tuning(rounds: int) -> tuple[Samples, list[Ratio]]:
+    """Measure what a candidate costs in a tuning beyond the bare search."""
+    tasks, few, many = [], 4, 104
+    for candidates in (few, many):
+        values = [round(0.1 * 1.05**n, 4) for n in range(candidates // 2)]  # each twice
+        project = ours(f"tuning{candidates}")
+        grid = {"param_grid": {"logisticregression__C": values}}
+        options = {"tune_options": grid, "parallel": {"n_jobs": 1}}
+        (project / "conf/local/parameters.yml").write_text(json.dumps(options))
+        env = build_environment("ours", "-r", project / "requirements.txt")
+        tune = (str(env / "kedro"), "run", "--pipelines=tune")
+        search = (str(env / "python"), str(PEERS / "search" / "search.py"))
+        tasks.append(Task(f"tune, {candidates} candidates", tune, project))
+        alone = (*search, str(IRIS), str(values))
+        tasks.append(Task(f"search alone, {candidates} candidates", alone, BUILD))
+
+    def figure(samples: Samples) -> float:
+        tune_few, search_few, tune_many, search_many = samples.values()
+        more = extra(tune_many, tune_few) - extra(search_many, search_few)
+        return 1000 * more / (many - few)
+
+    return alternate(tasks, rounds), [("ms a candidate, beyond the search", figure, 20)]
+
+
 def measure_quick(rounds: int) -> tuple[Samples, list[Ratio]]:
     """Measure the four ratios that a change is most likely to spoil."""
     project, rows = ours("quick"), 2_000_000
@@ -412,6 +436,7 @@ MEASURES = {
     "new": measure_new,
     "installation": measure_installation,
     "scoring": measure_scoring,
+    "tuning": measure_tuning,
     "quick": measure_quick,
 }
 
