@@ -266,7 +266,9 @@ def measure_commands(rounds: int) -> tuple[Samples, list[Ratio]]:
     """Measure commands that run no pipeline."""
     projects = {"empty project": empty("empty"), "ours": ours("ours")}
     env = build_environment("ours", "-r", projects["ours"] / "requirements.txt")
+    # The second one imports the nodes, and what they import.
     words = {"kedro --help": ("--help",), "kedro registry list": ("registry", "list")}
+    limits = {"kedro --help": 1.2, "kedro registry list": 5}
     tasks = [
         Task(f"`{command}`, {name}", (str(env / "kedro"), *options), project)
         for command, options in words.items()
@@ -276,7 +278,7 @@ def measure_commands(rounds: int) -> tuple[Samples, list[Ratio]]:
         (
             f"`{command}`, ours / empty project",
             against(f"`{command}`, ours", f"`{command}`, empty project"),
-            1.2,
+            limits[command],
         )
         for command in words
     ]
