@@ -164,6 +164,27 @@ def test_who_may_not_register_is_told_so_in_one_line(team, project, tmp_path):
     assert "model" in team.ask(models)
 
 
+STRAY = f"""
+import sys
+from mlflow import MlflowClient
+sys.path.insert(0, "src")
+from {PACKAGE}.tracking import store
+
+MlflowClient().create_run(sys.argv[1], tags={{"creation.id": "twice"}})
+store.discard(sys.argv[1], "tags.`creation.id` = 'twice'")
+"""
+
+
+def test_a_run_made_twice_that_its_user_may_not_delete_is_killed(team, project):
+    words = (team.bin_ / "mlflow", "experiments", "create", "-n", "the admin's")
+    said = run(*words, cwd=project, **team.environment(ADMIN)).stdout
+    (number,) = re.findall(r"id (\d+)", said)
+    words = (team.bin_ / "python", "-c", STRAY, number)
+    run(*words, cwd=project, **team.environment(RITA))
+    state = "SELECT status, lifecycle_stage FROM runs WHERE experiment_id"
+    assert team.ask(f"{state} = {number}") == ["KILLED|active"]
+
+
 def refused(team: Team, user: dict[str, str], project: Path, log: Path) -> str:
     """Return the last line of a training that is refused within seconds."""
     began = time.monotonic()

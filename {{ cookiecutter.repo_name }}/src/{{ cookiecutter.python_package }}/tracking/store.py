@@ -291,14 +291,19 @@ def discard(experiment: str, which: str, but: str = "") -> None:
         but: The id of the run that stays.
     """
     from mlflow import MlflowClient
+    from mlflow.exceptions import MlflowException
 
     client = MlflowClient()
     running = f"{which} and attributes.status = 'RUNNING'"
     for run in client.search_runs([experiment], running):
-        if run.info.run_id != but:
-            client.set_terminated(run.info.run_id, "KILLED")
+        if (run_id := run.info.run_id) == but:
+            continue
+        client.set_terminated(run_id, "KILLED")
+        try:
             if not run.data.metrics:
-                client.delete_run(run.info.run_id)
+                client.delete_run(run_id)
+        except MlflowException as error:  # this user may not
+            logger.info("Run %s stays, as KILLED: %s", run_id, first_line(error))
 
 
 def insist(call: Callable, *args: Any, **kwargs: Any) -> Any:
