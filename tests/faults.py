@@ -25,7 +25,7 @@ from runs import path_of, start
 USER, PASSWORD = "aurelia", "zanzibar/quokka"
 LOGIN = f"{USER}:{quote(PASSWORD, safe='')}@"
 STALL, GONE = 6, 15  # seconds
-LATE = 18, 21.5  # seconds, of the first creation and the others: nobody waits then
+LATE = 13, 21.5  # seconds, of the first creation and the others: nobody waits then
 FAULTS = {
     "503": "answered 503, and not done",
     "401": "answered 401, and not done",

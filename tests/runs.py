@@ -189,9 +189,11 @@ BEHAVIOUR = """
         case "raise":
             mlflow.log_metric("before_failure", 1.0)
             raise ValueError("boom")
-        case "wait" | "wait below" as how:
-            if how == "wait below":
-                mlflow.start_run(nested=True)
+        case "wait":
+            pathlib.Path(os.environ["READY"]).touch()
+            time.sleep(90)
+        case "wait below":
+            mlflow.start_run(nested=True)
             pathlib.Path(os.environ["READY"]).touch()
             time.sleep(90)
         case "nested":
