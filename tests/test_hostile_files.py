@@ -24,9 +24,10 @@ NOTE = "artifacts/note.txt"
 @pytest.fixture(scope="module")
 def share(generated):
     """Return the module ``tracking.share`` of a generated project."""
-    sys.path.insert(0, str(generated / "src"))
-    yield importlib.import_module(f"{PACKAGE}.tracking.share")
-    sys.path.remove(str(generated / "src"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(generated / "src")
+        patch.setattr(sys, "dont_write_bytecode", True)  # the folder is shared
+        yield importlib.import_module(f"{PACKAGE}.tracking.share")
     for name in [name for name in sys.modules if name.startswith(PACKAGE)]:
         del sys.modules[name]
 
