@@ -16,6 +16,7 @@ from runs import (
     METRICS,
     PACKAGE,
     SESSION,
+    check_all_succeed,
     command,
     free_port,
     path_of,
@@ -24,6 +25,7 @@ from runs import (
     run_script,
     serving,
     start,
+    start_eight,
     tracking_server,
 )
 
@@ -221,17 +223,13 @@ def test_sixteen_runs_at_once(fresh, life, bin_):
     assert {(one.status, one.experiment) for one in runs} == {("FINISHED", PACKAGE)}
 
 
-def test_eight_mlflow_runs_at_once_on_an_existing_store(life, bin_):
-    store = {"MLFLOW_TRACKING_URI": f"sqlite:///{life / 'mlflow.db'}"}
-    started = []
-    for number in range(8):  # each in a folder of its own: they share no data/
-        copy = shutil.copytree(life, life.parent / f"copy{number}" / life.name)
-        words, env = command("mlflow run", bin_, copy)
-        started.append(start(*words, cwd=copy, **env | store))
-    statuses = [process.wait(600) for process in started]
-    runs = recorded(life)
-    assert statuses == [0] * 8
-    assert [one.status for one in runs] == ["FINISHED"] * 8
+def test_eight_mlflow_runs_at_once_on_an_existing_store(life, bin_, tmp_path):
+    env = {"PATH": path_of(bin_)}
+    env["MLFLOW_TRACKING_URI"] = f"sqlite:///{life / 'mlflow.db'}"
+    launcher = (bin_ / "mlflow", "run", ".", "--env-manager=local")
+    # Each in a folder of its own: they share no data/.
+    check_all_succeed(start_eight(*launcher, project=life, folder=tmp_path, **env))
+    assert [one.status for one in recorded(life)] == ["FINISHED"] * 8
 
 
 PARAMETERS = {

@@ -113,7 +113,9 @@ def read_model(model_id: str, run_id: str, folder: Path) -> Any:
     model, registered = client.get_logged_model(model_id), []
     for version in client.search_model_versions(f"run_id = '{run_id}'"):
         if model_id in f"{version.model_id} {version.source}":
-            registered.append({"name": version.name, "tags": version.tags})
+            # Unity Catalog's search leaves the tags out.
+            tags = client.get_model_version(version.name, version.version).tags
+            registered.append({"name": version.name, "tags": tags})
     if registered:
         model.tags[REGISTERED] = json.dumps(registered)
     model.metrics = [m for m in model.metrics or () if m.run_id == run_id]

@@ -21,8 +21,8 @@ from urllib.parse import unquote, urlsplit
 from click import ClickException
 from kedro.config import MissingConfigException
 
-# MLflow doubles its waits: one retry comes at once, four take half a minute, five one.
 ANSWER = 10  # seconds in which a server that many meet at once should have answered
+# MLflow doubles its waits: one retry comes at once, four take half a minute, five one.
 FIRST = {
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": str(ANSWER),
