@@ -1,18 +1,24 @@
 # Needs Python 3.10 or newer and make; everything else is installed into .venv.
 PYTHON ?= python3
 BIN := $(CURDIR)/.venv/bin
+DURATIONS ?= 10
+PYTEST = python -m pytest -n 2 --dist worksteal --durations $(DURATIONS)
+COVERAGE = --cov --cov-report=term
 export DO_NOT_TRACK := 1
 export MLFLOW_DISABLE_TELEMETRY := true
 export PATH := $(BIN):$(PATH)
 unexport PYTHONDONTWRITEBYTECODE VIRTUAL_ENV
 
-.PHONY: test test-fast lint demo bench bench-quick faults clean
+.PHONY: test test-fast test-heavy lint demo bench bench-quick faults clean
 
-test: .venv/ready  ## everything, end to end
-	python -m pytest -n 2 --dist worksteal --durations 10
+test: .venv/ready  ## unit tests, then whole commands: ten minutes
+	$(PYTEST) tests/unit tests/commands
 
-test-fast: .venv/ready  ## no installs, under a minute
-	python -m pytest -n 2 -m "not slow"
+test-fast: .venv/ready  ## unit tests and renderings, in process: under a minute
+	$(PYTEST) tests/unit $(COVERAGE)
+
+test-heavy: .venv/ready  ## servers, clusters, browsers, other environments, faults
+	$(PYTEST) tests/heavy
 
 lint: .venv/ready
 	ruff check . && ruff format --check .

@@ -1,12 +1,16 @@
 """A generated project, an environment made of its requirements, and ways to run it."""
 
+import shlex
 import shutil
 import signal
+import sys
+from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 from filelock import FileLock
+from harness import ForkServer
 from runs import (
     BEHAVIOUR,
     PACKAGE,
@@ -54,14 +58,12 @@ def groups(project: Path, *names: str) -> list[str]:
 
 
 @pytest.fixture(scope="session")
-def bin_(shared, generated) -> Path:
-    """Return the ``bin`` of an environment of requirements.txt and the group dev."""
-    with FileLock(shared / "environment.lock"):
-        folder = shared / "environment"
-        if folder.exists():
-            return folder / "bin"
-        words = (*groups(generated, "dev"), "psycopg2-binary")
-        return build_environment(folder, *words)
+def bin_() -> Path:
+    """Return the ``bin`` of the environment of these tests, which the project shares.
+
+    It has more than requirements.txt names; ``test_end_to_end.py`` installs those only.
+    """
+    return Path(sys.executable).parent
 
 
 @pytest.fixture(scope="session")
@@ -75,9 +77,28 @@ def workbench(shared, generated) -> Path:
         return build_environment(folder, *groups(generated, *names))
 
 
+@pytest.fixture(scope="session")
+def fork(tmp_path_factory) -> Iterator[ForkServer]:
+    """Return what runs ``kedro``, ``mlflow`` and ``python`` by forking."""
+    server = ForkServer(tmp_path_factory.mktemp("fork"))
+    yield server
+    server.close()
+
+
 @pytest.fixture
-def kedro(bin_, project):
-    """Return a function that runs ``kedro`` in the project as its owner would."""
+def kedro(fork, bin_, project):
+    """Return a function that runs ``kedro`` in the project, in a forked process."""
+
+    def command(*words: str, cwd: Path = project, ok: bool = True, **changes: str):
+        env = {"PATH": path_of(bin_), **changes}
+        return fork.run(bin_ / "kedro", *words, cwd=cwd, ok=ok, **env)
+
+    return command
+
+
+@pytest.fixture
+def kedro_process(bin_, project):
+    """Return a function that runs ``kedro`` in the project, in a process of its own."""
 
     def command(*words: str, cwd: Path = project, ok: bool = True, **changes: str):
         env = {"PATH": path_of(bin_), **changes}
@@ -87,12 +108,16 @@ def kedro(bin_, project):
 
 
 @pytest.fixture(scope="session")
-def empty_store(shared, bin_):
+def empty_store(shared) -> Path:
     """Return a migrated tracking database without runs, to save each test the wait."""
+    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+
     with FileLock(shared / "store.lock"):
         store = shared / "store.db"
         if not store.exists():
-            run(bin_ / "mlflow", "db", "upgrade", f"sqlite:///{store}", cwd=shared)
+            part = store.with_suffix(".part")
+            SqlAlchemyStore(f"sqlite:///{part}", str(shared / "none")).engine.dispose()
+            part.rename(store)
     return store
 
 
@@ -127,3 +152,14 @@ def chromium():
 def cluster(workbench, tmp_path):
     with ExitStack() as stack:
         yield Cluster(workbench, tmp_path, stack)
+
+
+def pytest_terminal_summary(terminalreporter) -> None:
+    """Say how each test that failed is repeated alone."""
+    reports = terminalreporter.stats
+    failed = {r.nodeid for kind in ("failed", "error") for r in reports.get(kind, ())}
+    if failed:
+        terminalreporter.section("repeat alone")
+    for test in sorted(failed):
+        command = shlex.join([".venv/bin/python", "-m", "pytest", test])
+        terminalreporter.write_line(command)

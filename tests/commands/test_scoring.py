@@ -1,0 +1,249 @@
+"""New flowers, scored in a batch by a registered model."""
+
+import csv
+import json
+import random
+import shutil
+
+import pandas as pd
+import pytest
+import yaml
+from mlflow import MlflowClient
+from runs import PACKAGE, REPO, path_of, run
+
+COLUMNS = ["sepal_length", "sepal_width", "petal_length", "petal_width"]
+SPECIES = {"setosa", "versicolor", "virginica"}
+OUTPUT = "data/07_model_output/scored_flowers.csv"
+GOOD = [5.1, 3.5, 1.4, 0.2]
+
+
+@pytest.fixture(scope="module")
+def trained(generated, bin_, tmp_path_factory):
+    """Return a project with a champion (version 1) and a challenger (version 2)."""
+    project = shutil.copytree(generated, tmp_path_factory.mktemp("trained") / REPO)
+    path = {"PATH": path_of(bin_)}
+    run(bin_ / "kedro", "run", cwd=project, **path)
+    worse = "--params=model_options.C=0.0001"
+    run(bin_ / "kedro", "run", worse, cwd=project, **path)
+    return project
+
+
+@pytest.fixture
+def project(trained, tmp_path):
+    """Return a copy of it, of the test's own."""
+    return shutil.copytree(trained, tmp_path / REPO)
+
+
+@pytest.fixture
+def score(kedro, project):
+    """Return a function that scores with the given options of ``score_options``."""
+
+    def command(*options: str, ok: bool = True, **params):
+        given = ",".join(
+            f"score_options.{key}={value}" for key, value in params.items()
+        )
+        words = [*options, *([f"--params={given}"] if given else [])]
+        return kedro("run", "--pipelines=score", *words, cwd=project, ok=ok)
+
+    return command
+
+
+def table(path, *rows, columns=(*COLUMNS,)):
+    with path.open("w", newline="") as file:
+        csv.writer(file).writerows([columns, *rows])
+    return path
+
+
+def scored(project) -> list[dict[str, str]]:
+    with (project / OUTPUT).open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def client(project) -> MlflowClient:
+    uri = f"sqlite:///{project}/mlflow.db"
+    return MlflowClient(uri, uri)
+
+
+def last_run(project):
+    store = client(project)
+    (experiment,) = store.search_experiments(filter_string=f"name = '{PACKAGE}'")
+    (found,) = store.search_runs([experiment.experiment_id], max_results=1)
+    return store.get_run(found.info.run_id)  # with the models that were its input
+
+
+def test_the_example_is_scored_by_the_champion_and_the_run_names_it(project, score):
+    score()
+    with (project / "data/01_raw/new_flowers.csv").open(newline="") as file:
+        given = list(csv.DictReader(file))
+    answers = scored(project)
+    for row, answer in zip(given, answers, strict=True):
+        assert answer["flower"] == row["flower"]
+        assert answer["species"] in SPECIES
+        assert 1 / 3 <= float(answer["probability"]) <= 1
+    made = last_run(project)
+    champion = client(project).get_model_version_by_alias(PACKAGE, "champion")
+    assert made.info.status == "FINISHED"
+    assert made.data.tags["model.uri"] == f"models:/{PACKAGE}@champion"
+    assert made.data.tags["model.run_id"] == champion.run_id
+    (model,) = made.inputs.model_inputs
+    assert champion.source == f"models:/{model.model_id}"
+    assert made.data.tags["model.id"] == model.model_id
+    assert [d.dataset.name for d in made.inputs.dataset_inputs] == ["new_flowers"]
+    assert made.data.metrics["rows"] == len(given)
+    assert made.data.params["score_options.model"] == f"models:/{PACKAGE}@champion"
+
+
+def test_a_model_is_chosen_by_alias_version_or_run(project, score):
+    challenger = client(project).get_model_version_by_alias(PACKAGE, "challenger")
+    named = (f"models:/{PACKAGE}@challenger", f"models:/{PACKAGE}/2")
+    for uri in (*named, f"runs:/{challenger.run_id}/model"):
+        score(model=uri)
+        assert last_run(project).data.tags["model.run_id"] == challenger.run_id
+
+
+@pytest.mark.parametrize(
+    "which",
+    [f"models:/{PACKAGE}@best", f"models:/{PACKAGE}/99", "runs:/0a/model", "champion"],
+)
+def test_a_model_that_does_not_exist_is_one_line(project, score, which):
+    failed = score(ok=False, model=which)
+    assert failed.returncode
+    assert failed.stderr.splitlines()[-1].startswith("Error: ")
+    assert f"Cannot load the model {which}: " in failed.stderr.splitlines()[-1]
+    assert "Traceback" not in failed.stdout + failed.stderr
+    assert last_run(project).info.status == "FAILED"
+
+
+def test_without_a_champion_it_says_how_to_get_one(generated, kedro, tmp_path):
+    project = shutil.copytree(generated, tmp_path / "untrained")
+    failed = kedro("run", "--pipelines=score", cwd=project, ok=False)
+    assert failed.returncode
+    last = failed.stderr.splitlines()[-1]
+    assert last.startswith(f"Error: Cannot load the model models:/{PACKAGE}@champion")
+    assert "train one with `kedro run`" in last
+
+
+def test_order_and_other_columns_stay_across_chunks(project, score, tmp_path):
+    rows = [[f"00{i}", *GOOD, "" if i % 7 else "NA"] for i in range(200_000)]
+    rows[150_000][-1] = 'said "two\nlines, and a comma"'
+    columns = ["id", *COLUMNS, "note"]
+    score(input=table(tmp_path / "long.csv", *rows, columns=columns))
+    answers = scored(project)
+    assert [answer["id"] for answer in answers] == [row[0] for row in rows]
+    assert [answer["note"] for answer in answers] == [row[-1] for row in rows]
+    assert {answer["species"] for answer in answers} == {"setosa"}
+    first, second = (project / OUTPUT).read_text().splitlines()[:2]
+    assert first == f"{','.join(columns)},species,probability"
+    assert second.startswith("000,5.1,3.5,1.4,0.2,NA,setosa,0.9")
+
+
+def test_parquet_comes_in_and_goes_out_by_its_name(project, score, tmp_path):
+    rows = [[i, *GOOD] for i in range(100_000)]
+    given = pd.DataFrame(rows, columns=["id", *COLUMNS])
+    given.to_parquet(tmp_path / "flowers.parquet")
+    catalog = project / "conf/base/catalog.yml"
+    text = catalog.read_text()
+    catalog.write_text(text.replace("scored_flowers.csv", "scored_flowers.parquet"))
+    score(input=tmp_path / "flowers.parquet")
+    answers = pd.read_parquet((project / OUTPUT).with_suffix(".parquet"))
+    assert answers[given.columns].equals(given)
+    assert set(answers["species"]) == {"setosa"} and answers["probability"].min() > 0.9
+
+
+def test_a_second_run_replaces_the_first_ones_output(project, score, tmp_path):
+    score()
+    score(input=table(tmp_path / "one flower.csv", GOOD))
+    assert len(scored(project)) == 1
+
+
+BAD = {
+    "missing column": ([GOOD[:3]], COLUMNS[:3], "missing column(s): petal_width"),
+    "not a number": ([GOOD, ["wide", *GOOD[1:]]], COLUMNS, "sepal_length (1 rows)"),
+    "gap": ([["", *GOOD[1:]]], COLUMNS, "sepal_length (1 rows)"),
+    "NaN": ([["nan", *GOOD[1:]]], COLUMNS, "sepal_length (1 rows)"),
+    "infinity": ([["inf", *GOOD[1:]]], COLUMNS, "sepal_length (1 rows)"),
+    "negative": ([[-5, *GOOD[1:]]], COLUMNS, "sepal_length (1 rows)"),
+    "a cell too many": ([GOOD, [*GOOD, 1]], COLUMNS, "Expected 4 columns, got 5"),
+    "no rows": ([], COLUMNS, "the table has no rows"),
+    "scored already": ([[*GOOD, "x"]], [*COLUMNS, "species"], "has a column species"),
+}
+
+
+@pytest.mark.parametrize("rows, columns, problem", BAD.values(), ids=BAD)
+def test_bad_flowers_are_refused_and_the_last_output_stays(
+    project, score, tmp_path, rows, columns, problem
+):
+    (project / OUTPUT).write_text("as it was")
+    path = table(tmp_path / "bad.csv", *rows, columns=columns)
+    failed = score(ok=False, input=path)
+    assert failed.returncode
+    run_of_it = last_run(project)
+    assert run_of_it.info.status == "FAILED"
+    assert problem in run_of_it.data.tags["failure.error"]
+    assert "bad.csv" in run_of_it.data.tags["failure.error"].partition(problem)[0]
+    assert not (project / f"{OUTPUT}.part").exists()
+    assert (project / OUTPUT).read_text() == "as it was"
+
+
+def test_an_input_that_does_not_exist_is_named(score, tmp_path):
+    failed = score(ok=False, input=tmp_path / "nowhere.csv")
+    assert failed.returncode
+    assert "nowhere.csv" in failed.stdout + failed.stderr
+
+
+@pytest.mark.parametrize("runner", ["ThreadRunner", "ParallelRunner"])
+def test_every_runner_scores_into_one_run(project, score, runner):
+    before = last_run(project)
+    score(f"--runner={runner}")
+    made = last_run(project)
+    (experiment,) = [made.info.experiment_id]
+    runs = client(project).search_runs([experiment])
+    assert [r.info.run_id for r in runs[:2]] == [made.info.run_id, before.info.run_id]
+    assert made.data.metrics["rows"] == len(scored(project))
+
+
+def test_mlflow_run_scores(project, bin_, tmp_path):
+    path = {"PATH": path_of(bin_)}
+    uri = {"MLFLOW_TRACKING_URI": f"sqlite:///{project}/mlflow.db"}
+    flowers = table(tmp_path / "two flowers.csv", GOOD, GOOD)
+    words = ("run", ".", "-e", "score", "--env-manager=local", "-P", f"input={flowers}")
+    named = (f"--experiment-name={PACKAGE}", "-P", f"model=models:/{PACKAGE}/2")
+    run(bin_ / "mlflow", *words, *named, cwd=project, **path, **uri)
+    assert len(scored(project)) == 2
+    assert last_run(project).data.tags["model.uri"] == f"models:/{PACKAGE}/2"
+
+
+def test_the_default_input_has_one_value(generated):
+    catalog = (generated / "conf/base/catalog.yml").read_text()
+    parameters = yaml.safe_load((generated / "conf/base/parameters.yml").read_text())
+    options = parameters["score_options"]
+    assert f"${{runtime_params:score_options.input,{options['input']}}}" in catalog
+    entry = yaml.safe_load((generated / "MLproject").read_text())["entry_points"][
+        "score"
+    ]
+    assert {k: v["default"] for k, v in entry["parameters"].items()} == options
+    assert (generated / options["input"]).is_file()
+
+
+def test_memory_does_not_grow_with_the_input(project, bin_, tmp_path):
+    lots = random.Random(0)
+    rows = [[round(lots.uniform(0.1, 8), 1) for _ in COLUMNS] for _ in range(100_000)]
+    script = tmp_path / "peak.py"
+    script.write_text(
+        "import json, resource, subprocess, sys\n"
+        "subprocess.run(sys.argv[1:], check=True, capture_output=True)\n"
+        "usage = resource.getrusage(resource.RUSAGE_CHILDREN)\n"
+        "print(json.dumps(usage.ru_maxrss))\n"
+    )
+    path = {"PATH": path_of(bin_)}
+
+    def peak(chunks: int) -> float:
+        """Return the peak memory of scoring so many chunks, in MB."""
+        big = table(tmp_path / "big.csv", *rows * chunks)
+        words = (bin_ / "kedro", "run", "--pipelines=score")
+        given = f"--params=score_options.input={big}"
+        done = run(bin_ / "python", script, *words, given, cwd=project, **path)
+        assert len(scored(project)) == chunks * len(rows)
+        return json.loads(done.stdout) / 1024
+
+    assert peak(8) < peak(1) + 60

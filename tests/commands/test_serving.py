@@ -1,0 +1,198 @@
+"""The registered champion, served for real: what it answers and what it refuses."""
+
+import json
+import shutil
+import urllib.error
+import urllib.request
+from contextlib import contextmanager
+
+import pytest
+from runs import PACKAGE, REPO, free_port, path_of, run, serving
+
+COLUMNS = ["sepal_length", "sepal_width", "petal_length", "petal_width"]
+SETOSA, VIRGINICA = [5.1, 3.5, 1.4, 0.2], [6.9, 3.1, 5.4, 2.1]
+CHAMPION = f"models:/{PACKAGE}@champion"
+JSON, CSV = "application/json", "text/csv"
+
+
+def store(project) -> dict[str, str]:
+    return {"MLFLOW_TRACKING_URI": f"sqlite:///{project}/mlflow.db"}
+
+
+def on_path(bin_) -> dict[str, str]:
+    return {"PATH": path_of(bin_)}
+
+
+@pytest.fixture(scope="module")
+def trained(generated, bin_, tmp_path_factory):
+    """Return a project in which one model has been trained."""
+    project = shutil.copytree(generated, tmp_path_factory.mktemp("served") / REPO)
+    run(bin_ / "kedro", "run", cwd=project, **on_path(bin_))
+    return project
+
+
+@contextmanager
+def serve(bin_, project, uri: str, manager: str = "local"):
+    """Serve a model on a free port, and yield a function that asks it."""
+    port, log = free_port(), project / "serve.log"
+    words = [bin_ / "mlflow", "models", "serve", "-m", uri, "-p", port]
+    words += ["--host=127.0.0.1", f"--env-manager={manager}"]
+    env = store(project) | on_path(bin_)
+
+    def ask(body=b"", mime: str | None = JSON, path: str = "/invocations"):
+        if isinstance(body, dict):
+            body = json.dumps(body)
+        data = body.encode() if isinstance(body, str) else body
+        url = f"http://127.0.0.1:{port}{path}"
+        headers = {"Content-Type": mime}
+        request = urllib.request.Request(url, data or None, headers)
+        try:
+            with urllib.request.urlopen(request, timeout=60) as answer:
+                return answer.status, answer.read().decode()
+        except urllib.error.HTTPError as refusal:
+            return refusal.code, refusal.read().decode()
+
+    with serving(*words, port=port, log=log, health="ping", cwd=project, **env):
+        yield ask
+
+
+@pytest.fixture(scope="module")
+def ask(bin_, trained):
+    with serve(bin_, trained, CHAMPION) as ask:
+        yield ask
+
+
+def split(*rows, columns=COLUMNS) -> dict:
+    return {"dataframe_split": {"columns": columns, "data": rows}}
+
+
+def record(**changes) -> dict:
+    return {"dataframe_records": [dict(zip(COLUMNS, SETOSA, strict=True)) | changes]}
+
+
+def csv(*rows) -> str:
+    return "\n".join(",".join(map(str, row)) for row in (COLUMNS, *rows))
+
+
+ANSWERED = {
+    "one row": (split(SETOSA), JSON, ["setosa"]),
+    "two rows": (split(VIRGINICA, SETOSA), JSON, ["virginica", "setosa"]),
+    "records": (record(), JSON, ["setosa"]),
+    "inputs": ({"inputs": record()["dataframe_records"]}, JSON, ["setosa"]),
+    "CSV": (csv(SETOSA, VIRGINICA), CSV, ["setosa", "virginica"]),
+    "integers": (split([5, 3, 1, 0]), JSON, ["setosa"]),
+    "CSV of integers": (csv([7, 3, 6, 2]), CSV, ["virginica"]),
+    "extra column": (split([*SETOSA, "x"], columns=[*COLUMNS, "a"]), JSON, ["setosa"]),
+    "other order": (
+        split(VIRGINICA[::-1], columns=COLUMNS[::-1]),
+        JSON,
+        ["virginica"],
+    ),
+    "charset": (split(SETOSA), f"{JSON}; charset=utf-8", ["setosa"]),
+}
+NOT_A_NUMBER, INFINITE = "Input X contains NaN", "Input X contains infinity"
+REFUSED = {
+    "missing column": (split(SETOSA[:3], columns=COLUMNS[:3]), JSON, "petal_width"),
+    "wrong type": (record(sepal_width="wide"), JSON, "sepal_width"),
+    "wrong type in CSV": (csv([5, "wide", 1, 0]), CSV, "wide"),
+    "null": (record(sepal_width=None), JSON, NOT_A_NUMBER),
+    "gap in CSV": (csv([5, "", 1, 0]), CSV, NOT_A_NUMBER),
+    "NaN": (split([5, float("nan"), 1, 0]), JSON, NOT_A_NUMBER),
+    "infinity": (split([5, float("inf"), 1, 0]), JSON, INFINITE),
+    "number too large": (json.dumps(record()).replace("5.1", "1e999"), JSON, INFINITE),
+    "no rows": (split(), JSON, "0 sample(s)"),
+    "no records": ({"dataframe_records": []}, JSON, "missing inputs"),
+    "unknown key": ({"rows": [SETOSA]}, JSON, "dataframe_split"),
+    "a list": (json.dumps([SETOSA]), JSON, "dataframe_split"),
+    "not JSON": ("{hello", JSON, "valid JSON"),
+    "not UTF-8": (b"\xff\xfe", JSON, "valid JSON"),
+    "content type": (split(SETOSA), "text/plain", "content types"),
+    "other charset": (split(SETOSA), f"{JSON}; charset=latin-1", "UTF-8"),
+}
+
+
+@pytest.mark.parametrize("body, mime, species", ANSWERED.values(), ids=ANSWERED)
+def test_answers_with_the_names_of_the_species(ask, body, mime, species):
+    status, answer = ask(body, mime)
+    assert status == 200, answer
+    assert json.loads(answer) == {"predictions": species}
+
+
+@pytest.mark.parametrize("body, mime, problem", REFUSED.values(), ids=REFUSED)
+def test_refuses_bad_input_naming_the_problem_and_stays_up(ask, body, mime, problem):
+    status, answer = ask(body, mime)
+    assert 400 <= status < 500, answer
+    assert problem in answer
+    assert ask(split(SETOSA)) == (200, '{"predictions": ["setosa"]}')
+
+
+def test_answers_a_hundred_thousand_rows(ask):
+    status, answer = ask(csv(*[SETOSA, VIRGINICA] * 50_000), CSV)
+    assert status == 200
+    assert json.loads(answer)["predictions"] == ["setosa", "virginica"] * 50_000
+
+
+def champion(bin_, project, code: str, **changes: str) -> str:
+    """Run code that finds a client and the champion's version; return its output."""
+    lines = ["import mlflow", "client = mlflow.MlflowClient()"]
+    version = f"client.get_model_version_by_alias({PACKAGE!r}, 'champion')"
+    script = "\n".join([*lines, f"version = {version}", code])
+    command = (bin_ / "python", "-c", script)
+    return run(*command, cwd=project, **store(project), **changes).stdout.strip()
+
+
+def test_serves_probabilities_in_the_order_of_the_signature(bin_, trained):
+    run_id = champion(bin_, trained, "print(version.run_id)")
+    uri = f"runs:/{run_id}/probabilities"
+    code = f"signature = mlflow.models.get_model_info({uri!r}).signature"
+    code += "\nprint(*signature.outputs.input_names())"
+    classes = champion(bin_, trained, code).split()
+    assert sorted(classes) == ["setosa", "versicolor", "virginica"]
+    with serve(bin_, trained, uri) as ask:
+        status, answer = ask(split(SETOSA, VIRGINICA))
+    assert status == 200, answer
+    rows = json.loads(answer)["predictions"]
+    assert [sum(row) for row in rows] == pytest.approx([1, 1])
+    best = [classes[row.index(max(row))] for row in rows]
+    assert best == ["setosa", "virginica"]
+
+
+def test_serves_in_an_environment_that_uv_makes(bin_, trained):
+    with serve(bin_, trained, CHAMPION, manager="uv") as ask:
+        assert ask(split(SETOSA)) == (200, '{"predictions": ["setosa"]}')
+
+
+def test_loads_the_champion_where_unpickling_is_impossible(bin_, trained):
+    code = f"""
+import pickle, sys
+import pandas as pd, sklearn.pipeline, skops.io
+
+def refuse(event, arguments):
+    if event == "pickle.find_class":
+        raise PermissionError(*arguments[1:])
+
+sys.addaudithook(refuse)
+try:
+    pickle.loads(pickle.dumps(sklearn.pipeline.Pipeline([])))
+except PermissionError:
+    model = mlflow.pyfunc.load_model({CHAMPION!r})
+    print(*model.predict(pd.DataFrame([{SETOSA}], columns={COLUMNS})))
+"""
+    assert champion(bin_, trained, code) == "setosa"
+
+
+def test_model_folder_holds_no_pickle(bin_, trained):
+    code = f"print(mlflow.artifacts.download_artifacts({CHAMPION!r}, dst_path='model'))"
+    champion(bin_, trained, code)
+    files = {file.name for file in (trained / "model").iterdir()}
+    assert files == {
+        "MLmodel",
+        "conda.yaml",
+        "input_example.json",
+        "model.skops",
+        "python_env.yaml",
+        "registered_model_meta",
+        "requirements.txt",
+        "serving_input_example.json",
+    }
+    assert "skops_trusted_types: null" in (trained / "model" / "MLmodel").read_text()

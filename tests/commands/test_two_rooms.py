@@ -1,0 +1,125 @@
+"""Two rooms: edits that fit the owner's, and ``tracking/``, which knows none of it."""
+
+import ast
+import re
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+from mlflow import MlflowClient
+from recipes import PAGE, apply
+from runs import AUTHOR, PACKAGE, path_of, recorded, run
+from sklearn.metrics import get_scorer_names
+from sklearn.utils import all_estimators
+
+OTHER = "orders"
+PIPELINE = '''
+"""A pipeline that has nothing to do with flowers."""
+
+from kedro.pipeline import Node, Pipeline
+
+
+def sum_up(orders, vat):
+    if vat < 0:
+        raise ValueError(f"a VAT of {vat}")
+    return float(orders["price"].sum() * (1 + vat))
+
+
+def create_pipeline(**kwargs) -> Pipeline:
+    return Pipeline([Node(sum_up, ["orders", "params:vat"], "total", name="sum_up")])
+'''
+CATALOG = """
+orders: {type: pandas.CSVDataset, filepath: orders.csv}
+total:
+  type: json.JSONDataset
+  filepath: total.json
+  metadata: {mlflow: {artifact_path: totals}}
+"""
+
+
+PARTS = re.split(r"^### ", PAGE.read_text("utf-8"), flags=re.M)[1:]
+RECIPES = [
+    (title, part.partition("\n")[0])
+    for part in PARTS
+    for title in re.findall(r"\A.*|(?<=^#### ).*", part, re.M)
+]
+
+
+@pytest.mark.parametrize("title, chapter", RECIPES)
+def test_recipes_apply_to_a_fresh_project_and_stay_tidy(project, title, chapter):
+    if chapter == "Another estimator":
+        apply(project, "A random forest")
+    apply(project, title)
+    ruff = (sys.executable, "-m", "ruff")
+    run(*ruff, "check", "--no-cache", cwd=project)
+    run(*ruff, "format", "--no-cache", "--diff", cwd=project)
+
+
+@pytest.fixture
+def tracking(generated) -> Path:
+    return generated / "src" / PACKAGE / "tracking"
+
+
+def test_tracking_imports_nothing_of_the_project(tracking):
+    files = list(tracking.glob("*.py"))
+    assert files
+    for file in files:
+        for node in ast.walk(ast.parse(file.read_text("utf-8"))):
+            if isinstance(node, ast.ImportFrom):
+                assert node.level < 2, file.name
+                assert node.level or node.module.partition(".")[0] != PACKAGE, file.name
+            elif isinstance(node, ast.Import):
+                assert PACKAGE not in [n.name.partition(".")[0] for n in node.names]
+
+
+def test_tracking_has_no_word_of_flowers_columns_estimators_or_scorers(tracking):
+    flowers = "iris flowers? species setosa versicolor virginica sepal\\w* petal\\w*"
+    estimators = {name for name, _ in all_estimators()} - {"Pipeline"}
+    options = "max_iter test_size random_state"
+    words = [*flowers.split(), *options.split(), *estimators, *get_scorer_names()]
+    known = re.compile(rf"\b({'|'.join(words)})\b")
+    for file in tracking.glob("*.py"):
+        assert known.findall(file.read_text("utf-8")) == [], file.name
+
+
+def test_tracking_works_in_any_kedro_project(tracking, bin_, empty_store, tmp_path):
+    path = {"PATH": path_of(bin_)}
+    options = ("--tools=none", "--example=no", "--telemetry=no", f"--name={OTHER}")
+    run(bin_ / "kedro", "new", *options, cwd=tmp_path, **path)
+    project, package = tmp_path / OTHER, tmp_path / OTHER / "src" / OTHER
+    (package / "pipelines" / "sums").mkdir()
+    (package / "pipelines" / "sums" / "__init__.py").write_text(PIPELINE)
+    (project / "conf/base/catalog.yml").write_text(CATALOG)
+    (project / "conf/base/parameters.yml").write_text("vat: 0.25\n")
+    (project / "orders.csv").write_text("item,price\ntea,4\nmilk,2\n")
+    shutil.copy(empty_store, project / "mlflow.db")
+
+    shutil.copytree(tracking, package / "tracking")
+    with (package / "settings.py").open("a") as settings:
+        settings.write("\nfrom .tracking import MLflowRunHooks\n")
+        settings.write("\nHOOKS = (MLflowRunHooks(),)\n")
+    run("git", "init", "-q", cwd=project)
+    run("git", "add", ".", cwd=project)
+    run("git", *AUTHOR, "commit", "-qm", "all", cwd=project)
+    commit = run("git", "rev-parse", "HEAD", cwd=project).stdout.strip()
+
+    run(bin_ / "kedro", "run", cwd=project, **path)
+    words = ("run", "--params=vat=-1")
+    failed = run(bin_ / "kedro", *words, cwd=project, ok=False, **path)
+    assert failed.returncode
+    good, bad = recorded(project)
+    assert (good.status, bad.status) == ("FINISHED", "FAILED")
+    assert (good.params, bad.params) == ({"vat": "0.25"}, {"vat": "-1"})
+    assert {"totals/total.json", "environment/packages.txt"} <= good.artifacts
+    assert bad.tags["failure.node"] == "sum_up"
+    assert "a VAT of -1" in bad.tags["failure.error"]
+    client = MlflowClient(f"sqlite:///{project}/mlflow.db")
+    for one in (good, bad):
+        assert one.experiment == OTHER
+        assert one.tags["mlflow.source.git.commit"] == commit
+        assert one.tags["kedro.pipeline"] == "__default__"
+        (used,) = client.get_run(one.id).inputs.dataset_inputs
+        assert used.dataset.name == "orders"
+        md5 = run("md5sum", "orders.csv", cwd=project).stdout.split()[0]
+        assert used.dataset.digest == md5

@@ -1,0 +1,868 @@
+"""The check of the environment: every line of its table made true for real."""
+
+import ast
+import contextlib
+import http.server
+import os
+import shlex
+import shutil
+import socket
+import sqlite3
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import types
+from pathlib import Path
+
+import jinja2
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+from packaging.specifiers import SpecifierSet
+
+ROOT = Path(__file__).parents[2]
+CHECK = ROOT / "{{ cookiecutter.repo_name }}" / "check.py"
+HOOK = ROOT / "hooks" / "post_gen_project.py"
+REQUIREMENTS = """\
+kedro[pydantic]>=1.7,<2
+mlflow>=3.17,<4  # tracking
+pandas>=2.2,<4
+scikit-learn>=1.7,<2
+"""
+INSTALLED = {
+    "kedro": "1.7.0",
+    "mlflow": "3.17.2",
+    "pandas": "3.1",
+    "scikit-learn": "1.9.1",
+}
+PYTHON = Path(getattr(sys, "_base_executable", sys.executable)).resolve()
+INSTALL = "pip install -r requirements.txt"
+
+# Not imported: bytecode beside the file would end up in every generated project.
+check = types.ModuleType("check")
+check.__file__ = str(CHECK)
+exec(CHECK.read_text("utf-8"), vars(check))
+
+
+class Machine:
+    """A project, on a machine with no tools and packages but those a test adds."""
+
+    def __init__(self, home: Path):
+        self.project = home / "Äpfel & Birnen" / "iris-flowers"
+        self.bin, self.site = home / "bin", home / "site"
+        for folder in (self.project / "conf/base", self.bin, self.site):
+            folder.mkdir(parents=True)
+        shutil.copy(CHECK, self.project)
+        (self.project / "requirements.txt").write_text(REQUIREMENTS)
+        for package, version in INSTALLED.items():
+            self.install(package, version)
+        (self.site / "pip").mkdir()
+        (self.bin / "python3").symlink_to(PYTHON)
+        self.env = {"PATH": str(self.bin), "PYTHONPATH": str(self.site)}
+        self.output = self.said = ""
+
+    def settings(self, text: str, env: str = "base") -> None:
+        folder = self.project / "conf" / env
+        folder.mkdir(exist_ok=True)
+        (folder / "mlflow.yml").write_text(text, "utf-8", newline="")
+
+    def install(self, package: str, version: str) -> None:
+        name = package.replace("-", "_")
+        for old in self.site.glob(f"{name}-*"):
+            shutil.rmtree(old)
+        if version:
+            folder = self.site / f"{name}-{version}.dist-info"
+            folder.mkdir()
+            text = f"Metadata-Version: 2.1\nName: {package}\nVersion: {version}\n"
+            (folder / "METADATA").write_text(text)
+
+    def tool(self, path, script: str = "") -> Path:
+        path = self.bin / path
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(f"#!/bin/sh\n{script}\n")
+        path.chmod(0o755)
+        return path
+
+    def conda(self, home: Path) -> Path:
+        for file in ("bin/conda", "bin/activate", "etc/profile.d/conda.sh"):
+            self.tool(home / file)
+        return home
+
+    def check(self, *arguments, expect: int = 0, **env) -> None:
+        """Runs the check, without site-packages: only our own are installed."""
+        self.run(
+            self.bin / "python3", "-S", "check.py", *arguments, expect=expect, **env
+        )
+
+    def check_with_mlflow(self, expect: int = 0, **env) -> None:
+        """Runs the check with the interpreter of these tests, which has MLflow."""
+        env = {"MLFLOW_DISABLE_TELEMETRY": "true", **env}
+        self.run(sys.executable, "check.py", expect=expect, **{"PYTHONPATH": "", **env})
+
+    def run(self, *words, expect: int, **env) -> None:
+        done = subprocess.run(
+            words,
+            cwd=self.project,
+            env={**self.env, **env},
+            capture_output=True,
+            text=True,
+            encoding="utf-8",
+            timeout=60,
+        )
+        self.output, self.said = done.stdout, done.stderr
+        assert done.returncode == expect, done
+        assert self.said.startswith("config.sh: ") == ("--exports" in words), done
+        assert self.said.count("\n") == len(self.said[:1])
+
+    def exports(self, **env) -> dict[str, str]:
+        """What config.sh would export, short of MLFLOW_HTTP_...; its line is `said`."""
+        self.check("--exports", **env)
+        words = [word for word in shlex.split(self.output) if word != "export"]
+        return dict(word.split("=", 1) for word in words if "_HTTP_" not in word)
+
+    def line(self, tool: str) -> str:
+        """The line of the table for a tool, single-spaced."""
+        rows = (" ".join(row.split()) for row in self.output.splitlines())
+        return next(row for row in rows if f" {tool} " in row[: len(tool) + 6])
+
+    @property
+    def steps(self) -> list[str]:
+        """The commands that it says are next."""
+        return [row.strip() for row in self.output.split("Next:\n")[1].splitlines()]
+
+
+@pytest.fixture
+def machine(tmp_path):
+    return Machine(tmp_path)
+
+
+@pytest.fixture
+def server():
+    """An HTTP server that answers MLflow's question, and refuses it below a path."""
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        asked = []
+
+        def do_POST(self):
+            self.asked.append(self.path)
+            place = self.path.removesuffix("/api/2.0/mlflow/experiments/search")
+            given = self.headers["Authorization"] == "Basic bWU6czNjcmV0"
+            known = {"": 200, "/401": 401, "/403": 403, "/basic": 200 if given else 401}
+            self.send_response(known.get(place, 404))
+            self.end_headers()
+            self.wfile.write(b"{}" if known.get(place) == 200 else b"No.")
+
+        def log_message(self, *_):
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as running:
+        threading.Thread(target=running.serve_forever, args=(0.01,)).start()
+        yield running
+        running.shutdown()
+
+
+@pytest.fixture
+def taken():
+    """A port of this machine on which something listens without ever answering."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        yield listening.getsockname()[1]
+
+
+def closed_port() -> int:
+    """A port of this machine on which nothing listens."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        return listening.getsockname()[1]
+
+
+versions = st.lists(st.integers(0, 12), min_size=1, max_size=4).map(
+    lambda numbers: ".".join(map(str, numbers))
+)
+clauses = st.tuples(st.sampled_from([">=", "<"]), versions).map("".join)
+
+
+@given(versions, st.lists(clauses, max_size=3).map(",".join))
+def test_versions_compare_as_pip_compares_them(version, ranges):
+    assert check.within(version, ranges) == SpecifierSet(ranges).contains(version)
+
+
+@pytest.mark.parametrize(
+    "ranges", ["", "~=1.6", "==1.6.*", "===1.6", "<=1.6", "!=1.7", ">1.7", ">=1.7, <2"]
+)
+def test_ranges_that_are_not_ours_to_judge(ranges):
+    assert check.within("1.7.0rc1", ranges)
+
+
+@pytest.mark.parametrize(
+    ("package", "version", "line"),
+    [
+        ("kedro", "1.7.0", "ok kedro 1.7.0"),
+        ("kedro", "1.10.2", "ok kedro 1.10.2"),
+        ("kedro", "1.6.9", "note kedro 1.6.9 is not >=1.7,<2"),
+        ("kedro", "2.0", "note kedro 2.0 is not >=1.7,<2"),
+        ("kedro", "", "note kedro not installed"),
+        ("mlflow", "3.17.2", "ok mlflow 3.17.2"),
+        ("mlflow", "2.22", "note mlflow 2.22 is not >=3.17,<4"),
+        ("scikit-learn", "", "note scikit-learn not installed"),
+        ("pandas", "1.5", "note pandas 1.5 is not >=2.2,<4"),
+    ],
+)
+def test_packages(machine, package, version, line):
+    machine.install(package, version)
+    machine.check()
+    ok = line.startswith("ok")
+    assert machine.line(package) == (line if ok else f"{line} {INSTALL}")
+    steps = ["kedro run", "source config.sh && mlflow run . --env-manager local"]
+    assert machine.steps == (steps if ok else [INSTALL, *steps])
+
+
+def test_packages_that_are_as_wanted_take_no_room(machine):
+    machine.check()
+    assert "pandas" not in machine.output and "scikit-learn" not in machine.output
+
+
+@pytest.mark.parametrize("tool", ["uv", "conda"])
+def test_mlflow_run_waits_for_no_installation_that_it_does_not_need(machine, tool):
+    """In conda's base that would fill the base."""
+    machine.install("pandas", "")
+    env = {}
+    if tool == "conda":
+        home = machine.conda(machine.bin / "miniforge")
+        env = {"CONDA_EXE": f"{home}/bin/conda"}
+    else:
+        machine.tool("uv")
+    machine.check(**env)
+    assert INSTALL not in machine.steps[-1] and INSTALL in machine.steps
+
+
+def test_an_environment_that_is_not_active(machine, tmp_path):
+    """The commands that are said work as they stand."""
+    machine.install("pandas", "")
+    away = tmp_path / "an environment" / "bin"
+    away.mkdir(parents=True)
+    (machine.bin / "python3").rename(away / "python3")
+    (away / "pip").write_text('#!/bin/sh\necho "installed: $*"')
+    (away / "pip").chmod(0o755)
+    machine.run(away / "python3", "-S", "check.py", expect=0)
+    path, install, *_ = machine.steps
+    assert path == f"""export PATH='{away}':"$PATH\""""
+    done = subprocess.run(
+        ["/bin/sh", "-c", f"{path}\n{install}"],
+        env=machine.env,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout == "installed: install -r requirements.txt\n"
+
+
+def test_an_environment_without_pip(machine):
+    """As `uv venv` makes them."""
+    machine.install("pandas", "")
+    (machine.site / "pip").rmdir()
+    machine.tool("uv")
+    machine.check()
+    assert machine.steps[0] == f"uv {INSTALL}"
+
+
+def test_an_old_python_gets_a_message_and_not_a_syntax_error(monkeypatch, capsys):
+    ast.parse(CHECK.read_text("utf-8"), feature_version=(3, 8))
+    monkeypatch.setattr(check, "OLDEST_PYTHON", (99, 0))
+    assert check.main() == 1
+    assert capsys.readouterr().out.startswith("FAIL Python ")
+
+
+@pytest.mark.parametrize("option", ["--offline", "--exports"])
+def test_the_check_imports_nothing_slow(machine, option):
+    code = (
+        f"import runpy, sys; sys.argv = ['check.py', {option!r}]\n"
+        "try: runpy.run_path('check.py', run_name='__main__')\n"
+        "except SystemExit: print(*sys.modules)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=machine.project,
+        env=machine.env,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    modules = set(done.stdout.splitlines()[-1].split())
+    slow = {"kedro", "mlflow", "ssl", "urllib.request", "yaml"}
+    if option == "--exports":
+        slow |= {"importlib.metadata", "subprocess"}
+    assert not modules & slow
+
+
+def test_paths_that_the_terminal_cannot_show(machine):
+    machine.check(PYTHONIOENCODING="ascii")
+    assert "?pfel & Birnen" in machine.line("tracking")
+
+
+class TestExports:
+    @pytest.mark.parametrize(
+        "text",
+        [
+            "tracking_uri: https://example.org/mlflow",
+            "tracking_uri:   https://example.org  ",
+            "tracking_uri : https://example.org # a comment",
+            "tracking_uri: https://example.org/#part",
+            'tracking_uri: "https://example.org" # quoted',
+            "tracking_uri: 'https://example.org/a # b'  # it's",
+            "\"tracking_uri\": databricks\n'experiment_name' : x",
+            "# tracking_uri: no\nother_tracking_uri: no\ntracking_uri: yes:/\nz: no",
+            "tracking_uri: https://example.org\r\nexperiment_name: x\r\n",
+            "\ufefftracking_uri: sqlite:////absolute/mlflow.db",
+            "a:\n  tracking_uri: nested\ntracking_uri: databricks",
+        ],
+    )
+    def test_settings_are_read_as_yaml_reads_them(self, machine, text):
+        machine.settings(text)
+        settings, exports = yaml.safe_load(text), machine.exports()
+        assert exports["MLFLOW_TRACKING_URI"] == settings["tracking_uri"]
+        name = settings.get("experiment_name")
+        assert exports.get("MLFLOW_EXPERIMENT_NAME") == name
+
+    @pytest.mark.parametrize(
+        "text",
+        ["", "a: b", "tracking_uri:", "tracking_uri: # x", "tracking_uri: null # x"]
+        + ["tracking_uri: ~", 'tracking_uri: ""', "tracking_uri:x: y"],
+    )
+    def test_default_address(self, machine, text):
+        machine.settings(text)
+        store = f"sqlite:///{machine.project}/mlflow.db"
+        assert machine.exports() == {
+            "MLFLOW_TRACKING_URI": store,
+            "MLFLOW_BACKEND_STORE_URI": store,
+            "MLFLOW_DEFAULT_ARTIFACT_ROOT": f"{machine.project}/mlruns",
+        }
+        assert machine.said.startswith(f"config.sh: runs in {store}; no conda, so: ")
+
+    @pytest.mark.parametrize(
+        ("kedro_env", "uri"),
+        [("", "http://local"), ("test", "http://test"), ("x", "http://b")],
+    )
+    def test_the_environment_overrides_base_key_by_key(self, machine, kedro_env, uri):
+        machine.settings("tracking_uri: http://b\nexperiment_name: base")
+        machine.settings("tracking_uri: http://local", "local")
+        machine.settings("tracking_uri: http://test", "test")
+        exports = machine.exports(KEDRO_ENV=kedro_env)
+        assert exports == {
+            "MLFLOW_TRACKING_URI": uri,
+            "MLFLOW_EXPERIMENT_NAME": "base",
+        }
+
+    @pytest.mark.parametrize(
+        ("uri", "database"),
+        [
+            ("postgresql+psycopg2://me:secret@db/mlflow", True),
+            ("mysql+pymysql://db/mlflow?user=me&password=secret", True),
+            ("mssql+pyodbc://secret@db/mlflow", True),
+            ("https://me:secret@example.org", False),
+            ("databricks", False),
+        ],
+    )
+    def test_mlflow_ui_reads_databases_only(self, machine, uri, database):
+        ui = {"MLFLOW_BACKEND_STORE_URI": uri} if database else {}
+        if uri.startswith("https"):  # MLflow prints it with all that is in it
+            ui["MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT"] = "true"
+        assert machine.exports(MLFLOW_TRACKING_URI=uri) == ui
+        assert "MLFLOW_TRACKING_URI was set before" in machine.said
+        assert "secret" not in machine.said
+        machine.settings(f"tracking_uri: {uri}")
+        assert machine.exports() == {"MLFLOW_TRACKING_URI": uri, **ui}
+        assert "set before" not in machine.said
+
+    @pytest.mark.parametrize("name", ["MLFLOW_EXPERIMENT_ID", "MLFLOW_RUN_ID"])
+    def test_no_experiment_name_next_to_an_id(self, machine, name):
+        machine.settings("experiment_name: x")
+        assert "MLFLOW_EXPERIMENT_NAME" not in machine.exports(**{name: "7"})
+        assert machine.said.startswith("config.sh: 7 in ")
+
+    def test_an_empty_value_overrides_base(self, machine):
+        machine.settings("tracking_uri: http://base\nexperiment_name: base")
+        machine.settings("experiment_name: ~\ntracking_uri:", "local")
+        store = f"sqlite:///{machine.project}/mlflow.db"
+        assert machine.exports()["MLFLOW_TRACKING_URI"] == store
+        assert "base" not in machine.output
+
+    def test_values_of_our_own_are_marked(self, machine):
+        machine.check("--exports", MLFLOW_HTTP_REQUEST_TIMEOUT="7")
+        assert {row for row in machine.output.splitlines() if "_HTTP_" in row} == {
+            "export MLFLOW_HTTP_REQUEST_MAX_RETRIES='5'",
+            "export KEDRO_MLFLOW_HTTP_REQUEST_MAX_RETRIES='5'",
+        }
+
+
+secrets = st.text("s3cret/@:#%+.", min_size=1).map(lambda text: f"{text}§")
+names = st.sampled_from(["me", "me%40corp", ""])
+places = st.sampled_from(["db:5432/mlflow", "example.org", "[::1]:1/x?timeout=3", ""])
+keys = st.sampled_from("user password passwd Password token secret api_key".split())
+
+
+class TestMask:
+    @given(st.sampled_from(["postgresql+psycopg2", "https"]), names, secrets, places)
+    def test_what_stands_before_the_host(self, scheme, name, secret, place):
+        masked = f"{scheme}://***@{place}"
+        assert check.mask(f"{scheme}://{name}:{secret}@{place}") == masked
+        assert check.mask(f"{scheme}://{secret}@{place}") == masked
+
+    @given(keys, secrets, st.sampled_from("?&"), st.sampled_from(["", "&charset=x"]))
+    def test_values_of_a_query(self, key, secret, sign, end):
+        start = f"mysql://db/x?timeout=3{sign}{key}="
+        assert check.mask(f"{start}{secret}{end}") == f"{start}***{end}"
+
+    def test_a_database_of_microsofts(self):
+        uri = "mssql+pyodbc:///?odbc_connect=DRIVER%3Dx%3BPWD%3Dsecret"
+        assert check.mask(uri) == "mssql+pyodbc:///?odbc_connect=***"
+
+    @pytest.mark.parametrize(
+        "uri",
+        ["databricks", "sqlite:////a b/mlflow.db", "https://example.org:5000/x?y=z"]
+        + ["postgresql+psycopg2://db:1/mlflow?sslmode=require", "${oc.env:TRACKING}"],
+    )
+    def test_an_address_without_secrets_stays(self, uri):
+        assert check.mask(uri) == uri
+
+
+class TestConda:
+    def test_none(self, machine):
+        machine.check()
+        assert machine.line("conda") == "- conda not found"
+
+    @pytest.mark.parametrize(
+        ("name", "value"),
+        [("MLFLOW_CONDA_HOME", "{}"), ("CONDA_EXE", "{}/bin/conda")],
+    )
+    def test_what_mlflow_is_told(self, machine, name, value):
+        home = machine.conda(machine.bin / "miniforge")
+        machine.check(**{name: value.format(home)})
+        assert machine.line("conda") == f"ok conda {home}"
+        assert machine.steps[-1].endswith("mlflow run .")
+
+    def test_home_without_conda(self, machine):
+        machine.tool("uv")
+        machine.check(MLFLOW_CONDA_HOME="/nowhere")
+        expected = (
+            "note conda none in MLFLOW_CONDA_HOME=/nowhere unset MLFLOW_CONDA_HOME"
+        )
+        assert machine.line("conda").startswith(expected)
+        assert machine.steps[-1].endswith("mlflow run . --env-manager uv")
+        assert "MLFLOW_CONDA_HOME" not in machine.exports(MLFLOW_CONDA_HOME="/nowhere")
+        assert machine.said.endswith("; no conda, so: mlflow run . --env-manager uv\n")
+
+    def test_path_under_a_virtual_environment(self, machine):
+        """Bash takes the `activate` of the virtual environment, not executable."""
+        home = machine.conda(machine.bin / "miniforge")
+        (machine.bin / "activate").write_text("echo of the virtual environment\n")
+        path = f"{machine.bin}:{home}/bin"
+        if bash := shutil.which("bash"):
+            shown = subprocess.run(
+                [bash, "-c", "source activate NAME"],
+                env={"PATH": path},
+                capture_output=True,
+                text=True,
+            )
+            assert shown.stdout == "of the virtual environment\n"
+        machine.check(PATH=path)
+        expected = f"note conda {home}, which MLflow is not told of source config.sh"
+        assert machine.line("conda") == expected
+        assert machine.steps[-1] == "source config.sh && mlflow run ."
+
+    @pytest.mark.parametrize("kind", ["link", "wrapper", "behind a stale CONDA_EXE"])
+    def test_what_config_sh_finds(self, machine, kind):
+        home = machine.conda(machine.bin / "miniforge")
+        env = {"CONDA_EXE": "/gone/bin/conda"} if "stale" in kind else {}
+        if kind == "link":
+            (machine.bin / "conda").symlink_to(home / "bin/conda")
+        elif kind == "wrapper":
+            machine.tool("conda", f'[ "$*" = "info --base" ] && echo "{home}"')
+        else:
+            env["PATH"] = f"{machine.bin}:{home}/bin"
+        machine.check(**env)
+        assert machine.line("conda").startswith("note conda ")
+        assert machine.steps[-1] == "source config.sh && mlflow run ."
+        assert machine.exports(**env)["MLFLOW_CONDA_HOME"] == str(home)
+        assert machine.said.endswith(f"; conda in {home}\n")
+
+    @pytest.mark.parametrize("script", ["exit 1", "echo", "echo /nowhere"])
+    def test_a_conda_that_does_not_tell(self, machine, script):
+        machine.tool("conda", script)
+        machine.check()
+        assert machine.steps[-1].endswith("mlflow run . --env-manager local")
+        assert "MLFLOW_CONDA_HOME" not in machine.exports()
+
+    def test_the_current_directory_is_no_conda(self, machine):
+        machine.conda(machine.project)
+        assert "MLFLOW_CONDA_HOME" not in machine.exports()
+
+    def test_without_its_activation_script(self, machine):
+        machine.tool("conda/bin/conda")
+        machine.check(PATH=f"{machine.bin}:{machine.bin}/conda/bin")
+        assert machine.line("conda") == "- conda not found"
+        assert machine.steps[-1].endswith("--env-manager local")
+
+    @pytest.mark.parametrize("mamba", ["mamba", "micromamba"])
+    def test_mamba_alone(self, machine, mamba):
+        machine.tool(mamba)
+        machine.check()
+        assert machine.line("conda") == "- conda not found"
+
+
+@pytest.mark.parametrize(
+    ("tools", "manager"),
+    [
+        ([], "local"),
+        (["pyenv"], "virtualenv"),
+        (["uv"], "uv"),
+        (["uv", "pyenv"], "uv"),
+    ],
+)
+def test_the_command_takes_the_best_tool_there_is(machine, tools, manager):
+    for tool in tools:
+        machine.tool(tool)
+    machine.check()
+    for tool in ("uv", "pyenv"):
+        found = f"ok {tool} {machine.bin}/{tool}"
+        assert machine.line(tool) == (found if tool in tools else f"- {tool} not found")
+    run = f"mlflow run . --env-manager {manager}"
+    assert machine.steps[-1] == f"source config.sh && {run}"
+    machine.exports()
+    assert machine.said.endswith(f"; no conda, so: {run}\n")
+
+
+def test_git(machine):
+    machine.check()
+    assert machine.line("git").startswith("note git not found")
+    machine.tool("git")
+    machine.check()
+    assert machine.line("git").startswith("note git no repository")
+    (machine.project.parent / ".git").mkdir()
+    machine.check()
+    assert machine.line("git") == "ok git the project is in a repository"
+
+
+class TestTracking:
+    def fill(self, machine, script: str) -> Path:
+        store = machine.project / "mlflow.db"
+        with contextlib.closing(sqlite3.connect(store)) as db:
+            db.executescript(script)
+        return store
+
+    def migrations(self, machine, *revisions: str) -> None:
+        folder = machine.site / "mlflow/store/db_migrations/versions"
+        folder.mkdir(parents=True)
+        older = "None"
+        for revision in revisions:
+            text = f'revision = "{revision}"\ndown_revision = {older}\n'
+            (folder / f"{revision}_change.py").write_text(text)
+            older = f'"{revision}"'
+
+    def test_default_is_in_the_project(self, machine):
+        machine.check()
+        expected = f"ok tracking {machine.project}/mlflow.db, will be created"
+        assert machine.line("tracking") == expected
+
+    def test_the_users_address_wins(self, machine):
+        machine.settings("tracking_uri: sqlite:///base.db")
+        machine.check()
+        assert f"{machine.project}/base.db, will" in machine.line("tracking")
+        machine.check(MLFLOW_TRACKING_URI="sqlite:///mine.db")
+        assert f"{machine.project}/mine.db, will" in machine.line("tracking")
+
+    def test_no_folder(self, machine):
+        folder = machine.project / "no folder"
+        machine.check(expect=1, MLFLOW_TRACKING_URI=f"sqlite:///{folder}/mlflow.db")
+        line = machine.line("tracking")
+        assert line.startswith(f"FAIL tracking cannot write in {folder} mkdir -p '")
+
+    @pytest.mark.skipif(os.geteuid() == 0, reason="root can write everywhere")
+    def test_read_only_folder(self, machine, tmp_path):
+        (tmp_path / "locked").mkdir(mode=0o500)
+        uri = f"sqlite:///{tmp_path}/locked/mlflow.db"
+        machine.check(expect=1, MLFLOW_TRACKING_URI=uri)
+        assert "FAIL tracking cannot write" in machine.line("tracking")
+
+    def test_not_a_database(self, machine):
+        (machine.project / "mlflow.db").write_bytes(b"not a database " * 99)
+        machine.check(expect=1)
+        assert machine.line("tracking").startswith("FAIL tracking ")
+        assert "is not a database mv '" in machine.line("tracking")
+
+    def test_empty_file(self, machine):
+        (machine.project / "mlflow.db").touch()
+        machine.check()
+        assert machine.line("tracking").startswith("ok tracking ")
+
+    HEAD = "CREATE TABLE runs (id); CREATE TABLE experiment_tags (key, value);"
+    HEAD += "CREATE TABLE alembic_version AS SELECT '{}' AS version_num;"
+    RUN = "INSERT INTO runs VALUES (1);"
+    LEFT = "CREATE TABLE _alembic_tmp_trace_info (id);"
+    UPGRADE = "mlflow db upgrade sqlite:///'"
+
+    @pytest.mark.parametrize(
+        ("script", "remedy"),
+        [
+            (HEAD.format("b2"), ""),
+            (HEAD.format("b2") + RUN, ""),
+            (HEAD.format("a1") + RUN, UPGRADE),
+            (HEAD.format("c3") + RUN, "pip install --upgrade mlflow"),
+            (HEAD.format("a1"), "mv '"),
+            (HEAD.format("a1") + LEFT, "mv '"),
+            ("CREATE TABLE runs (id);", "mv '"),
+        ],
+        ids=["current", "used", "old", "new", "half made", "full disk", "begun"],
+    )
+    def test_schema(self, machine, script, remedy):
+        self.migrations(machine, "a1", "b2")
+        before = self.fill(machine, script).read_bytes()
+        machine.check(expect=int(bool(remedy)))
+        level = "FAIL" if remedy else "ok"
+        assert machine.line("tracking").startswith(f"{level} tracking ")
+        assert remedy in machine.line("tracking")
+        assert (machine.project / "mlflow.db").read_bytes() == before
+
+    @pytest.mark.parametrize("revision", ["a1", "b2"])
+    def test_an_upgrade_that_broke_off(self, machine, revision):
+        """The table that is in the way goes, the runs stay."""
+        self.migrations(machine, "a1", "b2")
+        store = self.fill(machine, self.HEAD.format(revision) + self.RUN + self.LEFT)
+        machine.check(expect=1)
+        remedy = machine.output.split("MLflow version  ")[1].splitlines()[0]
+        drop, _, upgrade = remedy.partition(" && ")
+        assert upgrade.startswith(self.UPGRADE) == (revision == "a1")
+        python, *words = shlex.split(drop)
+        assert python == "python"
+        subprocess.run([machine.bin / "python3", *words], check=True)
+        with contextlib.closing(sqlite3.connect(store)) as db:
+            assert db.execute("SELECT count(*) FROM runs").fetchone() == (1,)
+        machine.check(expect=int(revision == "a1"))
+        assert "_alembic_tmp" not in machine.output
+
+    def test_schema_before_mlflow_is_installed(self, machine):
+        self.fill(machine, self.HEAD.format("a1"))
+        machine.check()
+        assert machine.line("tracking").startswith("ok tracking ")
+
+    def test_store_in_use(self, machine):
+        store = self.fill(machine, self.HEAD.format("a1"))
+        with contextlib.closing(sqlite3.connect(store)) as db:
+            db.execute("BEGIN EXCLUSIVE")
+            machine.check()
+        assert "database is locked close what has it open" in machine.line("tracking")
+
+    @pytest.mark.parametrize("moved", [False, True])
+    def test_a_project_that_was_moved(self, machine, moved):
+        old = "/old place" if moved else machine.project
+        tag = f"INSERT INTO experiment_tags VALUES ('project.folder', '{old}');"
+        store = self.fill(machine, self.HEAD.format("a1") + self.RUN + tag)
+        machine.check()
+        note = f"note tracking {store} was made in {old} kedro run (sets it right)"
+        assert machine.line("tracking") == (note if moved else f"ok tracking {store}")
+
+    @pytest.mark.parametrize(
+        "uri",
+        ["databricks", "${oc.env:TRACKING}", "http://127.0.0.1:9"]
+        + ["postgresql://me:s3cret@127.0.0.1:9/db"],
+    )
+    def test_what_was_not_asked_is_not_called_ok(self, machine, uri):
+        """Only MLflow or Kedro knows the place, or MLflow is not installed."""
+        machine.settings(f"tracking_uri: {uri}")
+        machine.check()
+        shown = uri.replace("me:s3cret", "***")
+        assert machine.line("tracking") == f"- tracking {shown}, not asked"
+
+    def test_offline(self, machine, server):
+        address = f"http://127.0.0.1:{server.server_port}"
+        self.migrations(machine, "a1")  # as if MLflow was installed
+        machine.check("--offline", MLFLOW_TRACKING_URI=address)
+        assert machine.line("tracking") == f"- tracking {address}, not asked"
+        assert server.RequestHandlerClass.asked == []
+
+
+class TestWhatMLflowSays:
+    def test_server(self, machine, server):
+        address = f"http://127.0.0.1:{server.server_port}"
+        machine.check_with_mlflow(MLFLOW_TRACKING_URI=address)
+        assert machine.line("tracking") == f"ok tracking {address} answers"
+
+    def test_server_of_something_else(self, machine, server):
+        address = f"http://127.0.0.1:{server.server_port}/other"
+        machine.check_with_mlflow(expect=1, MLFLOW_TRACKING_URI=address)
+        line = machine.line("tracking")
+        assert line.startswith(f"FAIL tracking {address}: ") and "code 404" in line
+        assert line.endswith("or choose another MLFLOW_TRACKING_URI")
+
+    @pytest.mark.parametrize("code", [401, 403])
+    def test_server_that_asks_for_credentials(self, machine, server, code):
+        address = f"http://me:s3cr/et@127.0.0.1:{server.server_port}/{code}"
+        address = address.replace("s3cr/et", "s3cr%2Fet")
+        machine.check_with_mlflow(expect=1, MLFLOW_TRACKING_URI=address)
+        shown = f"http://***@127.0.0.1:{server.server_port}/{code}"
+        assert machine.line("tracking").startswith(f"FAIL tracking {shown}: ")
+        assert f"error code {code}" in machine.line("tracking")
+        assert " export MLFLOW_TRACKING_USERNAME=... " in machine.line("tracking")
+        assert "MLFLOW_TRACKING_PASSWORD=... " in machine.line("tracking")
+        assert "s3cr" not in machine.output
+
+    def test_server_that_gets_the_credentials(self, machine, server):
+        login = {"MLFLOW_TRACKING_USERNAME": "me", "MLFLOW_TRACKING_PASSWORD": "s3cret"}
+        address = f"http://127.0.0.1:{server.server_port}/basic"
+        machine.check_with_mlflow(MLFLOW_TRACKING_URI=address, **login)
+        assert machine.line("tracking") == f"ok tracking {address} answers"
+
+    @pytest.mark.parametrize("scheme", ["http", "https"])
+    def test_dead_server(self, machine, scheme):
+        uri = f"{scheme}://me:s3cret@127.0.0.1:{closed_port()}"
+        machine.check_with_mlflow(expect=1, MLFLOW_TRACKING_URI=uri)
+        line = machine.line("tracking")
+        assert ": does not answer start or repair it, or choose another " in line
+        assert (
+            line.startswith(f"FAIL tracking {scheme}://***@") and "s3cret" not in line
+        )
+
+    def test_silent_server(self, machine, taken):
+        uri = f"http://127.0.0.1:{taken}"
+        machine.check_with_mlflow(expect=1, MLFLOW_TRACKING_URI=uri)
+        assert machine.line("tracking").startswith("FAIL tracking ")
+
+    def test_a_password_with_a_slash(self, machine, taken):
+        uri = f"http://me:s3c/ret@127.0.0.1:{taken}"
+        machine.check_with_mlflow(expect=1, MLFLOW_TRACKING_URI=uri)
+        assert machine.line("tracking").startswith("FAIL tracking http://***@127.0.0.1")
+        assert "s3c" not in machine.output and "ret@" not in machine.output
+
+    def test_a_database_without_its_driver(self, machine):
+        uri = "mssql+pyodbc://me:s3cret@db/mlflow?password=s3cret"
+        machine.check_with_mlflow(expect=1, MLFLOW_TRACKING_URI=uri)
+        shown = "mssql+pyodbc://***@db/mlflow?password=***"
+        expected = f"FAIL tracking {shown}: No module named 'pyodbc' start or repair"
+        assert machine.line("tracking").startswith(expected)
+
+    @pytest.mark.parametrize("uri", ["postgresql://db:x/db", "mysql+x://[db/x"])
+    def test_addresses_that_are_none(self, machine, uri):
+        machine.check_with_mlflow(expect=1, MLFLOW_TRACKING_URI=uri)
+        assert machine.line("tracking").startswith(f"FAIL tracking {uri}: ")
+
+    def test_a_store_that_mlflow_made(self, machine):
+        mlflow = pytest.importorskip("mlflow")
+        store = machine.project / "mlflow.db"
+        mlflow.MlflowClient(f"sqlite:///{store}").search_experiments()
+        assert check.sqlite_row(store) == ("ok", "tracking", str(store), "")
+        with contextlib.closing(sqlite3.connect(store)) as db:
+            (newest,) = db.execute("SELECT version_num FROM alembic_version").fetchone()
+        assert check.upgrade(newest, "x") == ""
+        assert check.upgrade("x", "x") == "pip install --upgrade mlflow"
+        assert check.upgrade("451aebb31d03", "x") == "mlflow db upgrade sqlite:///x"
+
+
+def postgres(program: str) -> str:
+    """The path of a program of PostgreSQL, which Debian puts beside no other."""
+    places = [os.environ["PATH"], *map(str, Path("/usr/lib/postgresql").glob("*/bin"))]
+    return shutil.which(program, path=os.pathsep.join(places)) or pytest.skip(
+        "PostgreSQL is not installed"
+    )
+
+
+@pytest.fixture
+def database():
+    """Addresses of a real PostgreSQL, by what is wrong with them."""
+    initdb, server = postgres("initdb"), postgres("postgres")
+    own = Path(tempfile.mkdtemp())  # another user cannot reach pytest's own folder
+    (own / "password").write_text("s3cret")
+    user = []
+    if os.geteuid() == 0:  # PostgreSQL refuses root
+        user = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"]
+        shutil.chown(own, 65534, 65534)
+        shutil.chown(own / "password", 65534, 65534)
+    data, port = own / "data", closed_port()
+    make = ["-D", data, "-U", "me", "-A", "scram-sha-256", f"--pwfile={own}/password"]
+    subprocess.run([*user, initdb, *make, "--no-sync"], check=True, capture_output=True)
+    running = subprocess.Popen(
+        [*user, server, "-D", data, "-p", str(port), "-k", "", "-h", "127.0.0.1"],
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        for _ in range(200):
+            with socket.socket() as probe:
+                if probe.connect_ex(("127.0.0.1", port)) == 0:
+                    break
+            time.sleep(0.05)
+        start, here = "postgresql+psycopg2://me:", f"127.0.0.1:{port}"
+        yield {
+            "": f"{start}s3cret@{here}/postgres",
+            'database "nowhere" does not exist': f"{start}s3cret@{here}/nowhere",
+            "password authentication failed": f"{start}s3c/ret@{here}/postgres",
+            "Connection refused": f"{start}s3cret@127.0.0.1:{closed_port()}/postgres",
+        }
+    finally:
+        running.terminate()
+        running.wait(20)
+        shutil.rmtree(own)
+
+
+def test_postgresql(machine, database, taken, tmp_path):
+    driver = ["pip", "install", "--quiet", f"--target={tmp_path}/driver"]
+    subprocess.run([sys.executable, "-m", *driver, "psycopg2-binary"], check=True)
+    path = {"PYTHONPATH": f"{tmp_path}/driver"}
+    for wrong, uri in database.items():
+        machine.check_with_mlflow(int(bool(wrong)), MLFLOW_TRACKING_URI=uri, **path)
+        line = machine.line("tracking")
+        assert line.startswith("FAIL" if wrong else "ok") and wrong in line
+        assert line.endswith("MLFLOW_TRACKING_URI" if wrong else " answers")
+        assert "s3c" not in machine.output and "ret@" not in machine.output
+    started, uri = time.monotonic(), f"postgresql+psycopg2://127.0.0.1:{taken}/db"
+    machine.check_with_mlflow(1, MLFLOW_TRACKING_URI=uri, **path)
+    assert "timeout expired" in machine.line("tracking")
+    assert time.monotonic() - started < 30
+
+
+def test_the_file_has_nothing_that_jinja_would_render():
+    text = CHECK.read_text("utf-8")
+    template = jinja2.Template(text, keep_trailing_newline=True)
+    assert template.render() == text
+
+
+class TestAfterGeneration:
+    def hook(self, machine, **env) -> subprocess.CompletedProcess:
+        return subprocess.run(
+            [machine.bin / "python3", "-S", HOOK],
+            cwd=machine.project,
+            env={**machine.env, **env},
+            capture_output=True,
+            text=True,
+            encoding="utf-8",
+        )
+
+    def test_next_commands(self, machine):
+        machine.tool("uv")
+        machine.install("pandas", "")
+        done = self.hook(machine)
+        table, commands = done.stdout.split("Next:\n")
+        assert "ok   kedro" in table
+        assert commands.splitlines() == [
+            f"  cd '{machine.project}'",
+            f"  {INSTALL}",
+            "  kedro run",
+            "  source config.sh && mlflow run . --env-manager uv",
+        ]
+        assert (done.returncode, done.stderr) == (0, "")
+
+    def test_missing_packages_are_no_failure(self, machine):
+        machine.install("mlflow", "")
+        done = self.hook(machine, PYTHONIOENCODING="ascii")
+        assert done.returncode == 0
+        assert "  source config.sh && mlflow run ." in done.stdout
+
+    def test_no_network(self, machine, server):
+        address = f"http://127.0.0.1:{server.server_port}"
+        assert address in self.hook(machine, MLFLOW_TRACKING_URI=address).stdout
+        assert server.RequestHandlerClass.asked == []
+
+    def test_a_check_that_breaks_costs_nobody_the_project(self, machine):
+        (machine.project / "requirements.txt").unlink()
+        done = self.hook(machine)
+        assert done.returncode == 0
+        assert done.stdout.startswith(f"Next:\n  cd '{machine.project}'\n")
