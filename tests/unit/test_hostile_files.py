@@ -1,4 +1,4 @@
-"""What ``kedro receive`` refuses, each with a line that says why; without a store."""
+"""``tracking.share``: files that ``kedro receive`` refuses, each with its line."""
 
 import hashlib
 import importlib
@@ -6,7 +6,6 @@ import io
 import json
 import os
 import stat
-import sys
 import warnings
 import zipfile
 from pathlib import Path, PurePosixPath, PureWindowsPath
@@ -22,14 +21,9 @@ NOTE = "artifacts/note.txt"
 
 
 @pytest.fixture(scope="module")
-def share(generated):
-    """Return the module ``tracking.share`` of a generated project."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(generated / "src")
-        patch.setattr(sys, "dont_write_bytecode", True)  # the folder is shared
-        yield importlib.import_module(f"{PACKAGE}.tracking.share")
-    for name in [name for name in sys.modules if name.startswith(PACKAGE)]:
-        del sys.modules[name]
+def share(importable):
+    """Return the module ``tracking.share`` of a rendered project."""
+    return importlib.import_module(f"{PACKAGE}.tracking.share")
 
 
 @pytest.fixture(scope="module")
