@@ -1,6 +1,7 @@
 """A dataset for folders of files that a Dask cluster works on."""
 
 import sys
+import uuid
 from typing import Any
 
 import cloudpickle
@@ -57,7 +58,8 @@ class FolderDataset(AbstractDataset[dd.DataFrame, dd.DataFrame]):
 
     def save(self, data: dd.DataFrame) -> None:
         """Write a file for each partition; if one fails, the old folder stays."""
-        part, old = f"{self._folder}.part", f"{self._folder}.old"
+        own = uuid.uuid4().hex  # names that nobody else uses
+        part, old = f"{self._folder}.{own}.part", f"{self._folder}.{own}.old"
         where = self._fs.unstrip_protocol(part)
         try:
             data.to_parquet(

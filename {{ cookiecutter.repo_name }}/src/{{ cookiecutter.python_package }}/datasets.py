@@ -1,6 +1,7 @@
 """A dataset for tables that are larger than memory."""
 
 import inspect
+import uuid
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -33,7 +34,7 @@ class ChunkedDataset(CSVDataset):
         frames = [data] if isinstance(data, pd.DataFrame) else data
         tables = (pa.Table.from_pandas(frame, preserve_index=False) for frame in frames)
         path = self._get_save_path().as_posix()
-        part = f"{path}.part"
+        part = f"{path}.{uuid.uuid4().hex}.part"  # nobody else's
         try:
             with self._fs.open(part, "wb") as file:
                 write = write_parquet if path.endswith(".parquet") else write_csv

@@ -13,6 +13,7 @@ import sys
 import threading
 import time
 import traceback
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ from kedro.framework.hooks import hook_impl
 from kedro.runner import AbstractRunner
 from omegaconf import OmegaConf
 
-from . import journal, origin, provenance, store
+from . import data_locks, journal, origin, provenance, store
 
 logger = logging.getLogger(__name__)
 
@@ -37,10 +38,12 @@ class Recording:
     pipeline: Any
     catalog: Any
     started: float  # in seconds since 1970, before it was opened
+    locks: data_locks.DataLocks
     made_again: bool = False  # because the answer was late: there may be a twin
     entry: journal.Entry | None = None
     inputs: dict[str, provenance.File | None] = field(default_factory=dict)
     unread: set[str] = field(default_factory=set)
+    lazy: set[str] = field(default_factory=set)  # inputs that nodes read in chunks
     pid: int = field(default_factory=os.getpid)
     thread: int = field(default_factory=threading.get_ident)
 
@@ -72,15 +75,34 @@ class MLflowRunHooks:
 
     @hook_impl(tryfirst=True)
     def before_pipeline_run(self, run_params, pipeline, catalog) -> None:
-        """Open the run, or join the caller's, before anything is computed."""
+        """Wait for the files, and open the run or join the caller's."""
         given = nested(run_params["runtime_params"] or {})
         self._refuse_misspelt_parameters(given)
+        locks = data_locks.DataLocks(
+            writes=provenance.shared_paths(pipeline.all_outputs(), catalog),
+            reads=provenance.shared_paths(provenance.free_inputs(pipeline), catalog),
+            joined=joined_runs(),
+        )
+        locks.acquire(data_locks.read_timeout(self._config))
+        try:
+            self._start(run_params, pipeline, catalog, given, locks)
+        except BaseException:
+            locks.release()
+            raise
+
+    def _start(self, run_params, pipeline, catalog, given, locks) -> None:
+        """Open or join the MLflow run, and record what is known of it already."""
         run_id, began = run_params["run_id"], time.time()
-        tags = provenance.identity(run_params, pipeline, self._project, self._env)
+        todo = provenance.nodes_to_run(pipeline, catalog, run_params)
+        tags = provenance.identity(run_params, todo, self._project, self._env)
+        if skipped := {n.name for n in pipeline.nodes} - {n.name for n in todo.nodes}:
+            tags["kedro.skipped_nodes"] = ",".join(sorted(skipped))
+            names = [node.name for node in todo.nodes]
+            run_params = {**run_params, "node_names": names}
         try:
             with store.first_contact(self._project):
                 run, opened_by = self._open(tags)
-                of = opened_by, pipeline, catalog, began
+                of = opened_by, todo, catalog, began, locks
                 recording = Recording(run.info.run_id, *of)
                 recording.made_again = "creation.again" in run.data.tags
                 self._recordings[run_id] = recording
@@ -89,12 +111,17 @@ class MLflowRunHooks:
                     where = self._project, run.info.run_id
                     uri = os.environ["MLFLOW_TRACKING_URI"]
                     recording.entry = journal.Entry(*where, uri)
+            locks.name_run(run.info.run_id)
             store.show(run)
-            files = provenance.input_files(pipeline, catalog)
+            provenance.pin_versions(todo, catalog, run_id)
+            files = provenance.input_files(todo, catalog)
             recording.inputs, recording.unread = files, set(files)
-            taken = provenance.taken(pipeline, catalog, given)
-            options = origin.options(run_params, self._env, catalog, files)
-            known, artifacts = origin.repeated_by(options, files, self._project, tags)
+            taken = provenance.taken(todo, catalog, given)
+            options = origin.options(run_params, self._env, files)
+            made_by = provenance.lineage(files)
+            known, artifacts = origin.repeated_by(
+                options, files, made_by, self._project, tags
+            )
             with store.first_contact(self._project):
                 provenance.record_origin(run, tags | known, taken, artifacts)
         except BaseException as error:
@@ -121,6 +148,8 @@ class MLflowRunHooks:
         provenance.namespace.set(node.namespace)
         for name in inputs.keys() & recording.unread:
             recording.unread.remove(name)
+            if isinstance(inputs[name], Iterator):
+                recording.lazy.add(name)
             args = (name, recording.inputs[name], inputs[name])
             provenance.record_input(recording.mlflow_id, *args)
 
@@ -182,6 +211,7 @@ class MLflowRunHooks:
         if entry:
             entry.owe(status)
         calls = store.LastCalls(recording.mlflow_id, patience)
+        versioned: list[Path] = []
         try:
             store.withdraw("MLFLOW_RUN_ID")
             if error:
@@ -191,9 +221,15 @@ class MLflowRunHooks:
                 for name in recording.unread:  # by this process
                     if file := recording.inputs[name]:
                         calls.attempt(name, provenance.record_input, name, file, None)
+                for name, file in recording.inputs.items():  # read in chunks till now
+                    if name in recording.lazy:
+                        args = provenance.check_unchanged, name, file
+                        calls.attempt(name, *args)
                 of = recording.pipeline, recording.catalog
-                files += provenance.saved_files(run_id, recording.started, *of)
-                for file in files:
+                written = recording.locks.written()
+                saved = provenance.saved_files(run_id, written, *of)
+                versioned = [file.path for file in saved if file.versioned]
+                for file in files + saved:
                     calls.attempt(file.path.name, provenance.log_file, file)
             calls.say_what_is_missing()
         except BaseException:  # Ctrl-C
@@ -210,6 +246,7 @@ class MLflowRunHooks:
                 owed |= not calls.attempt(*beside, last=True)
             if entry:
                 entry.close(delivered=not owed)
+            recording.locks.release(versioned)
         if not ended:
             logger.error(
                 "MLflow could not be told that run %s has ended %s (%s). %s",
@@ -280,6 +317,15 @@ class MLflowRunHooks:
                     f"parameters.yml has: {', '.join(known)}."
                 )
             logger.warning("Parameter %s is new: no parameters.yml has it.", name)
+
+
+def joined_runs() -> set[str]:
+    """Return the ids of the MLflow runs that a pipeline run would join."""
+    found = {store.chosen("MLFLOW_RUN_ID")}
+    if mlflow := sys.modules.get("mlflow"):
+        if active := mlflow.active_run():
+            found |= {active.info.run_id, active.data.tags.get("mlflow.parentRunId")}
+    return {run_id for run_id in found if run_id}
 
 
 def nested(parameters: dict[str, Any]) -> dict[str, Any]:

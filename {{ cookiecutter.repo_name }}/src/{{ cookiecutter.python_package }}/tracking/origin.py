@@ -37,6 +37,7 @@ def replayed() -> dict[str, str]:
 def repeated_by(
     given: dict[str, Any],
     inputs: dict[str, File | None],
+    made_by: dict[str, str],
     project: Path,
     tags: dict[str, str],
 ) -> tuple[dict[str, str], dict[str, bytes]]:
@@ -45,45 +46,53 @@ def repeated_by(
     Args:
         given: The options of ``kedro run``.
         inputs: The files that it reads, by dataset.
+        made_by: The runs that have written them, by dataset.
         project: The project's folder.
         tags: What is known of the run already: whether files differ from the commit.
     """
     here = f"{project.as_posix()}/"
-    paths = {f.path.as_posix(): f.digest for f in inputs.values() if f}
-    used = {path.removeprefix(here): digest for path, digest in paths.items()}
-    written = json.dumps({"run": given, "inputs": used}, indent=2)
+    paths = {n: f.path.as_posix().removeprefix(here) for n, f in inputs.items() if f}
+    used = {paths[name]: file.digest for name, file in inputs.items() if file}
+    written: dict[str, Any] = {"run": given, "inputs": used}
+    if made_by:
+        written["made_by"] = {paths[name]: run for name, run in made_by.items()}
     known = {"kedro.command": command(given)[:5000]}
-    artifacts = {OPTIONS: written.encode(), PACKAGES: packages(project).encode()}
+    known |= {f"data.{name}.run_id": run for name, run in made_by.items()}
+    known |= {f"data.{n}.version": v for n, v in versions(inputs).items()}
+    options = json.dumps(written, indent=2).encode()
+    artifacts = {OPTIONS: options, PACKAGES: packages(project).encode()}
     if tags.get("git.dirty") == "true":
         artifacts[DIFF], known["git.diff"] = diff(project)
     return known, artifacts
 
 
 def options(
-    run_params: dict[str, Any], env: str, catalog: Any, files: dict[str, File | None]
+    run_params: dict[str, Any], env: str, files: dict[str, File | None]
 ) -> dict[str, Any]:
     """Return the options of ``kedro run`` that repeat a run, as ``--config`` has them.
 
     Versioned inputs are named in the version that is loaded now; values of names like
     ``password`` are hidden.
     """
-    entry = catalog.config_resolver.resolve_pattern
-    inputs = ((n, file) for n, file in files.items() if entry(n).get("versioned"))
-    versions = {name: file.path.parent.name for name, file in inputs if file}
-    versions |= run_params.get("load_versions") or {}
+    loaded = versions(files) | (run_params.get("load_versions") or {})
     runner = re.search(r"<(?:kedro\.[\w.]+\.)?([\w.]+) ", str(run_params["runner"]))
     given = store.mask(json.dumps(run_params["runtime_params"] or {}, default=str))
     lists = {name: run_params.get(name) for name in (*FILTERS, "namespaces")}
     lists["pipelines"] = run_params["pipeline_names"]
-    lists["load_versions"] = [":".join(item) for item in versions.items()]
+    lists["load_versions"] = [":".join(item) for item in loaded.items()]
     found = {
         "env": env,
         "runner": runner[1] if runner else "",
-        "only_missing_outputs": bool(run_params.get("only_missing_outputs")),
         **{name: ",".join(chosen or []) for name, chosen in lists.items()},
         "params": json.loads(given, object_hook=without_secrets),
     }
     return {name: value for name, value in found.items() if value}
+
+
+def versions(files: dict[str, File | None]) -> dict[str, str]:
+    """Return the versions of versioned inputs, by dataset."""
+    found = {name: file for name, file in files.items() if file and file.versioned}
+    return {name: file.path.parent.name for name, file in found.items()}
 
 
 def without_secrets(values: dict[str, Any]) -> dict[str, Any]:

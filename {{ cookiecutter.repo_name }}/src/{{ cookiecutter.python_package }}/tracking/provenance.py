@@ -13,18 +13,20 @@ import sys
 import tempfile
 import traceback
 import warnings
+from collections.abc import Collection, Iterable
 from contextvars import ContextVar
 from importlib import metadata
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from click import ClickException
-from kedro.io import DatasetError
-from kedro.runner import Task
+from kedro.io import AbstractVersionedDataset, DatasetError, Version
+from kedro.pipeline import Pipeline
+from kedro.runner import SequentialRunner, Task
 from omegaconf import OmegaConf
 from packaging.requirements import InvalidRequirement, Requirement
 
-from . import store
+from . import data_locks, store, training_rows
 
 LONGEST_NAME, LONGEST_VALUE, LONGEST_TAG = 250, 6000, 8000
 SECRET = re.compile(r"(^|[._-])(password|passwd|secret|token|api_?key|credentials?)$")
@@ -49,11 +51,16 @@ def log_metrics(metrics: dict[str, float]) -> None:
     mlflow.log_metrics({scoped(name): value for name, value in metrics.items()})
 
 
-def portable(model: Any) -> dict[str, Any]:
+def portable(model: Any, train: Any = None) -> dict[str, Any]:
     """Return what ``mlflow.sklearn.log_model`` needs for a model to load elsewhere.
 
     The types to trust, for the model was just made here; the project's requirements,
     pinned to what is installed; its code, if the model holds functions of it.
+
+    Args:
+        model: The fitted model.
+        train: The table that it has learnt from. The model keeps digests of its rows,
+            by which ``promote`` recognises them among test rows.
 
     Raises:
         ClickException: skops cannot save the model, or Kedro is needed to load it.
@@ -79,6 +86,7 @@ def portable(model: Any) -> dict[str, Any]:
         "skops_trusted_types": types or None,
         "pip_requirements": requirements(),
         "code_paths": [str(PACKAGE)] if ours else None,
+        "metadata": None if train is None else training_rows.describe(train),
     }
 
 
@@ -249,21 +257,101 @@ class File(NamedTuple):
 
     path: Path
     settings: dict[str, Any]  # its entry's `metadata: mlflow:`
+    versioned: bool
     digest: str = ""  # MD5 of an input
+    signature: data_locks.Signature | None = None  # when it was digested
+
+
+def local_path(config: dict[str, Any]) -> Path | None:
+    """Return the path of a catalog entry, if it leads to this machine's files."""
+    text = str(config.get("filepath") or config.get("path") or "")
+    text = text.removeprefix("file://")
+    return Path(text) if text and "://" not in text else None
+
+
+def shared_paths(names: Iterable[str], catalog: Any) -> list[Path]:
+    """Return the local files of datasets that are the same for every run."""
+    configs = map(catalog.config_resolver.resolve_pattern, names)
+    paths = (local_path(c) for c in configs if not c.get("versioned"))
+    return [path for path in paths if path]
 
 
 def catalog_file(name: str, catalog: Any, version: str | None = None) -> File | None:
     """Return a dataset's local file, if it has one; the version that is loaded."""
     config = catalog.config_resolver.resolve_pattern(name)
-    path = Path(str(config.get("filepath", "")).removeprefix("file://"))
-    if config.get("versioned"):
+    if not (path := local_path(config)):
+        return None
+    if versioned := bool(config.get("versioned")):
         try:
             version = version or catalog.get(name).resolve_load_version()
         except DatasetError:  # the node that loads it will say so
             return None
         path = path / str(version) / path.name
     settings = (config.get("metadata") or {}).get("mlflow") or {}
-    return File(path, settings) if path.is_file() else None
+    return File(path, settings, versioned) if path.is_file() else None
+
+
+def pin_versions(pipeline: Any, catalog: Any, version: str) -> None:
+    """Have a run load what it has saved itself, not what is the latest by then."""
+    entry = catalog.config_resolver.resolve_pattern
+    for name in pipeline.all_outputs():
+        if entry(name).get("versioned"):
+            dataset = catalog.get(name)
+            if isinstance(dataset, AbstractVersionedDataset):
+                now = dataset._version
+                dataset._version = Version(now.load or version, now.save)
+
+
+class Planner(SequentialRunner):
+    """Finds out which nodes a runner would run; runs none."""
+
+    planned = Pipeline([])
+
+    def _run(self, pipeline: Any, *_args: Any, **_kwargs: Any) -> None:
+        self.planned = pipeline
+
+    @property
+    def _logger(self) -> logging.Logger:
+        silent = logging.getLogger(f"{__name__}.planner")
+        silent.disabled = True
+        return silent
+
+
+def nodes_to_run(pipeline: Any, catalog: Any, run_params: dict[str, Any]) -> Any:
+    """Return the part of a pipeline that ``--only-missing-outputs`` leaves to run."""
+    if not run_params.get("only_missing_outputs"):
+        return pipeline
+    planner = Planner()
+    planner.run(pipeline, catalog, only_missing_outputs=True)
+    return planner.planned
+
+
+def lineage(files: dict[str, File | None]) -> dict[str, str]:
+    """Return which MLflow run has written each input, by dataset.
+
+    Warns if they come from different runs, or have changed since.
+    """
+    found = {}
+    for name, file in files.items():
+        if file and (run_id := data_locks.writer(file.path)):
+            found[name] = run_id
+    if len(set(found.values())) > 1 or any(" " in run for run in found.values()):
+        said = ", ".join(f"{name} from {run}" for name, run in found.items())
+        logger.warning("The inputs do not come from one run: %s.", said)
+    return found
+
+
+def made_by(run: Any) -> list[str]:
+    """Return the ids of the runs that have written the inputs of an MLflow run."""
+    tags = run.data.tags.items()
+    written = {text for name, text in tags if re.fullmatch(r"data\..*\.run_id", name)}
+    return sorted(text for text in written if re.fullmatch("[0-9a-f]{32}", text))
+
+
+def free_inputs(pipeline: Any) -> list[str]:
+    """Return the datasets that a pipeline reads and does not write before."""
+    names = sorted(pipeline.inputs())
+    return [n for n in names if n != "parameters" and not n.startswith("params:")]
 
 
 def input_files(pipeline: Any, catalog: Any) -> dict[str, File | None]:
@@ -272,10 +360,11 @@ def input_files(pipeline: Any, catalog: Any) -> dict[str, File | None]:
     None stands for what is no local file: a table of a database, a file elsewhere.
     """
     found: dict[str, File | None] = {}
-    for name in sorted(pipeline.inputs()):
-        if name != "parameters" and not name.startswith("params:"):
-            file = catalog_file(name, catalog)
-            found[name] = file and file._replace(digest=digest(file.path))
+    for name in free_inputs(pipeline):
+        if file := catalog_file(name, catalog):
+            before = data_locks.signature(file.path)
+            file = file._replace(digest=digest(file.path), signature=before)
+        found[name] = file
     return found
 
 
@@ -293,11 +382,25 @@ def md5(content: bytes) -> str:
     return hashlib.md5(content, usedforsecurity=False).hexdigest()
 
 
+def check_unchanged(run_id: str, name: str, file: File | None) -> bool:
+    """Tell whether a file is as it was when it was digested; a tag says if it is not."""
+    from mlflow import MlflowClient
+
+    if not file or data_locks.signature(file.path) == file.signature:
+        return True
+    logger.warning("%s has changed while the run read it.", file.path)
+    why = "unknown: the file changed while the run read it"
+    MlflowClient().set_tag(run_id, f"data.{name}.digest", why)
+    return False
+
+
 def record_input(run_id: str, name: str, file: File | None, table: Any) -> None:
     """Log a dataset with the digest of its file or, if it has none, of its table.
 
     The schema of a pandas table is logged with it; a tag says what has no digest.
     """
+    if not check_unchanged(run_id, name, file):
+        return
     import pandas as pd
     from mlflow import MlflowClient
     from mlflow.data.pandas_dataset import from_pandas
@@ -337,11 +440,23 @@ def log_file(run_id: str, file: File) -> None:
     MlflowClient().log_artifact(run_id, str(file.path), folder or None)
 
 
-def saved_files(kedro_id: str, since: float, pipeline: Any, catalog: Any) -> list[File]:
-    """Return the files that the pipeline has saved since a time."""
+def saved_files(
+    kedro_id: str, written: Collection[Path], pipeline: Any, catalog: Any
+) -> list[File]:
+    """Return the files that the pipeline has saved.
+
+    Args:
+        kedro_id: Kedro's id of the run, by which versioned files are named.
+        written: The other files that it has written.
+        pipeline: The nodes that were to run.
+        catalog: Their datasets.
+    """
     found = (catalog_file(n, catalog, kedro_id) for n in sorted(pipeline.all_outputs()))
-    # Coarse clocks may be two seconds late.
-    return [file for file in found if file and file.path.stat().st_mtime >= since - 2]
+    return [
+        file
+        for file in found
+        if file and (file.versioned or data_locks.resolve(file.path) in written)
+    ]
 
 
 def describe_failure(

@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 from collections.abc import Callable, Iterator, Set
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from click import ClickException
 
-from . import origin, provenance, store
+from . import origin, provenance, store, training_rows
 
 if TYPE_CHECKING:
+    import pandas as pd
     from mlflow.entities import LoggedModel
     from mlflow.entities.model_registry import ModelVersion
 
 MOST_AT_ONCE = 20  # trainings that register at the same time and are compared
+FEWEST_ROWS = 5  # that are unseen: fewer are left to chance
 SIGNS = {"more": 1, "less": -1}
 # What stores answer when there is no such alias or name; basic-auth forbids to ask.
 NOT_FOUND = ("INVALID_PARAMETER_VALUE", "RESOURCE_DOES_NOT_EXIST", "PERMISSION_DENIED")
@@ -43,14 +47,7 @@ def load_model(uri: str) -> Any:
 
     then = origin.replayed()
     exact = f"models:/{then['model.id']}" if then.get("model.uri") == uri else uri
-    try:
-        loaded = mlflow.pyfunc.load_model(exact)
-    except Exception as error:
-        raise ClickException(
-            f"Cannot load the model {uri}: {store.first_line(error)} -- train one with "
-            "`kedro run`, or name another by its URI: models:/NAME@ALIAS, "
-            "models:/NAME/3 or runs:/ID/model"
-        ) from error
+    loaded = load(exact)
     about = loaded.metadata
     run = mlflow.active_run()
     if run and about.model_id:
@@ -64,8 +61,8 @@ def load_model(uri: str) -> Any:
 
 def promote(
     model_uri: str,
-    metrics: dict[str, float],
-    measure: Callable[[Any], dict[str, float]],
+    measure: Callable[[Any, pd.DataFrame], dict[str, float]],
+    test: pd.DataFrame,
     *,
     name: str,
     metric: str,
@@ -74,12 +71,15 @@ def promote(
 ) -> dict[str, Any]:
     """Register a logged model; it becomes champion if it is as good as the present one.
 
-    The same model is registered once, however often it is promoted.
+    Both are loaded and measured here, on the same rows, so that the decision is about
+    the very model that is registered. The same model is registered once, however often
+    it is promoted.
 
     Args:
         model_uri: The model, as its run has logged it.
-        metrics: What was measured of it.
-        measure: Measures the present champion in the same way, on the same data.
+        measure: Measures a model on rows of ``test``.
+        test: The rows to measure on. Where the champion has learnt from some of them,
+            the others are used, or the decision says that it has.
         name: The registered model's name.
         metric: The key of the metrics that decides.
         better: Whether ``more`` of it is better, or ``less``.
@@ -89,21 +89,20 @@ def promote(
         The decision and what it was made from, as in the tags of run and version.
 
     Raises:
-        ClickException: The metric was not measured, the champion cannot be loaded, or
-            this user may not register.
+        ClickException: The metric was not measured or is no number, a model cannot be
+            loaded, or this user may not register.
         MlflowException: The registry refuses the name or the model.
     """
     import mlflow
 
-    if better not in SIGNS or metric not in metrics:
-        raise ClickException(
-            f"Cannot judge by '{better}' of '{metric}': `better` is more or less, "
-            f"`metric` one of {', '.join(metrics)}."
-        )
-    sign, score = SIGNS[better], metrics[metric]
+    if better not in SIGNS:
+        message = f"`better` of promote_options is more or less, not '{better}'."
+        raise ClickException(message)
+    sign, loaded = SIGNS[better], load(model_uri)
+    measured = measure_new(loaded, measure, test, metric)
     if origin.replayed():
-        return {"decision": "none: a replay", "metric": metric, "score": score}
-    decision = {"decision": "champion", "metric": metric, "score": score}
+        return {"decision": "none: a replay", "metric": metric, "score": measured}
+    decision = {"decision": "champion", "metric": metric, "score": measured}
     decision["against"] = "no other champion"
     # Trainings take turns at a database.
     with permitted(name), store.locked(mlflow.get_registry_uri()):
@@ -111,8 +110,13 @@ def promote(
         present, known = champion(name), latest(name)
         ours = find(model, name, known)
         if present and present != ours:
-            theirs, decision["against"] = judge(name, present, measure, metric)
-            if theirs is not None and sign * (score - theirs) < margin:
+            theirs = load_champion(name, present)
+            rows, said = fair_rows(loaded, theirs, test)
+            if len(rows) < len(test):
+                decision["score"] = measure_new(loaded, measure, rows, metric)
+            score, against = judge(theirs, measure, rows, metric, present)
+            decision["against"] = against + said
+            if score is not None and sign * (decision["score"] - score) < margin:
                 decision["decision"] = "challenger"
         ours = ours or register(model, name, tagged(decision), new=not known)
         if decision["decision"] == "champion":
@@ -130,9 +134,66 @@ def promote(
     mlflow.set_tags({provenance.scoped(k): v for k, v in tagged(decision).items()})
     logger.info(
         "Model %s version %s is %s: %s %.4g, against %s and a margin of %s.",
-        *(name, ours, decision["decision"], metric, score, decision["against"], margin),
+        *(name, ours, decision["decision"], metric, decision["score"]),
+        *(decision["against"], margin),
     )
     return decision
+
+
+def load(uri: str) -> Any:
+    """Load a model as MLflow's wrapper, which knows its metadata.
+
+    Raises:
+        ClickException: There is no such model, or it cannot be loaded.
+    """
+    import mlflow
+
+    try:
+        return mlflow.pyfunc.load_model(uri)
+    except Exception as error:
+        raise ClickException(
+            f"Cannot load the model {uri}: {store.first_line(error)} -- train one with "
+            "`kedro run`, or name another by its URI: models:/NAME@ALIAS, "
+            "models:/NAME/3 or runs:/ID/model"
+        ) from error
+
+
+def measure_new(loaded: Any, measure: Callable, rows: Any, metric: str) -> float:
+    """Return the deciding metric of the new model.
+
+    Raises:
+        ClickException: It was not measured, or is no number.
+    """
+    metrics = measure(loaded.get_raw_model(), rows)
+    if metric not in metrics:
+        raise ClickException(
+            f"Cannot decide by '{metric}', which was not measured: `metric` of "
+            f"promote_options is one of {', '.join(metrics)}."
+        )
+    if not math.isfinite(metrics[metric]):
+        raise ClickException(
+            f"The new model's {metric} is {metrics[metric]}, which is no number to "
+            "decide by: nothing was registered -- correct the metric or the model."
+        )
+    return metrics[metric]
+
+
+def fair_rows(new: Any, present: Any, test: Any) -> tuple[Any, str]:
+    """Return the rows to compare two models on, and words that say so.
+
+    Rows that one of them has learnt from are left out, if enough others remain.
+    """
+    found = [training_rows.seen(m.metadata.metadata, test) for m in (new, present)]
+    theirs = found[1]
+    if theirs is None or not (count := int(np.nansum(theirs))):
+        return test, ""
+    unseen = theirs == 0
+    if found[0] is not None:
+        unseen &= found[0] == 0
+    if unseen.sum() >= FEWEST_ROWS:
+        return test[unseen], f", on {unseen.sum()} rows that neither has learnt from"
+    known = int((~np.isnan(theirs)).sum())
+    return test, f", which has learnt from {count} of these {known} rows"
 
 
 @contextmanager
@@ -175,14 +236,16 @@ def outdone(
     return None if best == ours else (best, rivals[best])
 
 
-def judge(
-    name: str, present: str, measure: Callable[[Any], dict[str, float]], metric: str
-) -> tuple[float | None, str]:
-    """Return the champion's score, None if today's data do not fit it, and words."""
+def load_champion(name: str, present: str) -> Any:
+    """Load the champion.
+
+    Raises:
+        ClickException: It cannot be loaded; says how to give it up.
+    """
     import mlflow
 
     try:
-        loaded = mlflow.pyfunc.load_model(f"models:/{name}/{present}").get_raw_model()
+        return mlflow.pyfunc.load_model(f"models:/{name}/{present}")
     except Exception as error:
         raise ClickException(
             f"The champion, version {present} of {name}, cannot be loaded: "
@@ -190,10 +253,18 @@ def judge(
             'again: python -c "import mlflow; mlflow.MlflowClient()'
             f".delete_registered_model_alias('{name}', 'champion')\""
         ) from error
+
+
+def judge(
+    loaded: Any, measure: Callable, rows: Any, metric: str, present: str
+) -> tuple[float | None, str]:
+    """Return the champion's score, None if it cannot be compared, and words."""
     try:
-        theirs = measure(loaded)[metric]
+        theirs = measure(loaded.get_raw_model(), rows)[metric]
     except Exception as error:  # other columns, other labels, or no such metric
         return None, f"version {present}, not comparable: {store.first_line(error)}"
+    if not math.isfinite(theirs):
+        return None, f"version {present}, not comparable: its {metric} is {theirs}"
     return theirs, f"{theirs:.4g} of version {present}"
 
 
@@ -247,6 +318,30 @@ def find(model: LoggedModel, name: str, known: dict[str, ModelVersion]) -> str |
     return None
 
 
+def earlier_runs(run: Any) -> dict[str, str]:
+    """Return the runs that made what a run has read, and their parameters, as tags."""
+    from mlflow import MlflowClient
+    from mlflow.exceptions import MlflowException
+
+    found: dict[str, dict[str, str]] = {}
+    todo = provenance.made_by(run)
+    while todo:
+        if (run_id := todo.pop()) in found:
+            continue
+        try:
+            earlier = MlflowClient().get_run(run_id)
+        except MlflowException:  # deleted for good, or in another store
+            found[run_id] = {}
+            continue
+        found[run_id] = earlier.data.params
+        todo += provenance.made_by(earlier)
+    if not found:
+        return {}
+    params = {k: v for one in reversed(found.values()) for k, v in one.items()}
+    tags = {f"trained.{name}"[:250]: text[:5000] for name, text in params.items()}
+    return {"trained.runs": ",".join(found), **tags}
+
+
 def register(model: LoggedModel, name: str, tags: dict[str, str], new: bool) -> str:
     """Make a version of a logged model, with tags that link it to its run and data."""
     from mlflow import MlflowClient
@@ -259,7 +354,7 @@ def register(model: LoggedModel, name: str, tags: dict[str, str], new: bool) -> 
         inputs = run.inputs.dataset_inputs if run.inputs else []
         used = [entry.dataset for entry in inputs]
         digests = {f"data.{dataset.name}.digest": dataset.digest for dataset in used}
-        tags = kedro | digests | tags
+        tags = kedro | digests | earlier_runs(run) | tags
     if new:
         try:
             client.create_registered_model(name)

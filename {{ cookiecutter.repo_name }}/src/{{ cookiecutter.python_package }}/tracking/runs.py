@@ -22,6 +22,8 @@ from .provenance import COMMIT, FOLDER
 ORIGIN, EXPERIMENT = "origin.run_id", "origin.experiment"
 INCOMPLETE, REGISTERED = "origin.incomplete", "origin.versions"
 
+MADE_BY = re.compile(r"data\..+\.run_id")
+
 Facts = dict[str, dict[str, str]]  # what may differ: by section, then by name
 option = click.option("--env", "-e", help="The environment of conf/ to look in.")
 
@@ -115,6 +117,7 @@ def facts(run: Any) -> Facts:
         "parameters": dict(run.data.params),
         "metrics": {name: repr(value) for name, value in run.data.metrics.items()},
         "data": {used.dataset.name: used.dataset.digest for used in inputs},
+        "made by": {k[5:-7]: v for k, v in tags.items() if MADE_BY.fullmatch(k)},
         "packages": packages(artifact(run, origin.PACKAGES).decode()),
         "code": code(tags),
     }

@@ -14,6 +14,7 @@ import re
 import shutil
 import stat
 import tempfile
+import uuid
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -148,11 +149,16 @@ def pack(about: dict[str, Any], folder: Path, file: Path) -> None:
     if odd := [name for name in names if not PATH.fullmatch(name)]:
         raise Trouble(f"{odd[0]!r} is no path on every system.")
     files = {name: provenance.digest(path, "sha256") for name, path in names.items()}
-    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
-        listed = {"format": FORMAT, "record": about, "files": files}
-        archive.writestr(RECORD, json.dumps(listed))
-        for name, path in names.items():
-            archive.write(path, name)
+    part = file.with_name(f".{file.name}.{uuid.uuid4().hex}")
+    try:
+        with zipfile.ZipFile(part, "w", zipfile.ZIP_DEFLATED) as archive:
+            listed = {"format": FORMAT, "record": about, "files": files}
+            archive.writestr(RECORD, json.dumps(listed))
+            for name, path in names.items():
+                archive.write(path, name)
+        part.replace(file)
+    finally:
+        part.unlink(missing_ok=True)
 
 
 def unpack(file: Path, folder: Path, *, trust: bool = False) -> Any:

@@ -52,13 +52,14 @@ def predict(model: Pipeline, test: pd.DataFrame) -> pd.DataFrame:
     return predictions
 
 
-def log_model(model: Pipeline, test: pd.DataFrame) -> str:
+def log_model(model: Pipeline, train: pd.DataFrame, test: pd.DataFrame) -> str:
     """Log the model to MLflow, so that it can be loaded, compared and served.
 
     A model with probabilities is logged a second time, to answer requests with them.
 
     Args:
         model: The fitted pipeline.
+        train: The flowers that it has learnt from.
         test: Flowers, of which the first are logged as input example.
 
     Returns:
@@ -66,7 +67,7 @@ def log_model(model: Pipeline, test: pd.DataFrame) -> str:
     """
     example = test[FEATURES].head()
     answers = predict(model, test.head())
-    portable = tracking.portable(model)
+    portable = tracking.portable(model, train[[*FEATURES, TARGET]])
     if list(answers) != [TARGET]:
         mlflow.sklearn.log_model(
             model,
@@ -117,24 +118,20 @@ def report_accuracy(test: pd.DataFrame, predictions: pd.DataFrame) -> dict[str, 
 
 
 def promote_model(
-    model_uri: str,
-    metrics: dict[str, float],
-    test: pd.DataFrame,
-    options: dict[str, Any],
+    model_uri: str, test: pd.DataFrame, options: dict[str, Any]
 ) -> dict[str, Any]:
     """Register the model; it becomes champion if it is as good as the present one.
 
     Args:
         model_uri: The logged model.
-        metrics: What ``measure`` has said of it.
-        test: The rows by which the champion is measured, too.
+        test: The rows by which it and the champion are measured.
         options: ``name``, ``metric``, ``better`` and ``margin``.
 
     Returns:
         The decision, and what it was made from.
     """
 
-    def measure_champion(champion: Pipeline) -> dict[str, float]:
-        return measure(test, predict(champion, test))
+    def measure_model(model: Pipeline, rows: pd.DataFrame) -> dict[str, float]:
+        return measure(rows, predict(model, rows))
 
-    return tracking.promote(model_uri, metrics, measure_champion, **options)
+    return tracking.promote(model_uri, measure_model, test, **options)

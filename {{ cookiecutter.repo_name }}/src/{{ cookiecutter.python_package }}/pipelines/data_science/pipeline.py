@@ -16,7 +16,12 @@ def create_pipeline(**kwargs) -> Pipeline:
                 outputs="model",
                 name="train_model",
             ),
-            Node(log_model, ["model", "test"], "model_uri", name="log_model"),
+            Node(
+                log_model,
+                inputs=["model", "train", "test"],
+                outputs="model_uri",
+                name="log_model",
+            ),
             Node(predict, ["model", "test"], "predictions", name="predict"),
             Node(
                 report_accuracy,
@@ -32,7 +37,7 @@ def create_pipeline(**kwargs) -> Pipeline:
             ),
             Node(
                 promote_model,
-                inputs=["model_uri", "metrics", "test", "params:promote_options"],
+                inputs=["model_uri", "test", "params:promote_options"],
                 outputs="promotion",
                 name="promote_model",
             ),

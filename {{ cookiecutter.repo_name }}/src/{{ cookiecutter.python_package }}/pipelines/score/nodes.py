@@ -55,9 +55,11 @@ def score_flowers(
             if len(chunk):
                 where = f"{where}, rows {before + 1} to {before + len(chunk)}"
             raise ValueError(f"{where}: {error}") from error
-        scored = chunk.assign(**{TARGET: predictions.pop(TARGET)})
-        if likely:
-            scored["probability"] = predictions.max(axis=1)
+        species = predictions.pop(TARGET)
+        scored = chunk.assign(**{TARGET: species})
+        if likely:  # that of the species, which need not be the highest
+            column = predictions.columns.get_indexer(species.astype(str))
+            scored["probability"] = predictions.to_numpy()[range(len(column)), column]
         return scored
 
     table: Any = new_flowers

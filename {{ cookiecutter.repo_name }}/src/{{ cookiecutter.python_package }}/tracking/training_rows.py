@@ -1,0 +1,51 @@
+"""Which rows a model has learnt from, in little space, kept with the model.
+
+A model that is measured on rows that it has learnt from looks better than it is. Of a
+small table the digests of all rows are kept; of a large one only the smallest digests,
+which are a random sample of the rows: of a test row with a digest in their range it is
+known whether the model has seen it.
+"""
+
+from __future__ import annotations
+
+import base64
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+KEY = "training_rows"  # in the model's metadata
+MOST = 5000  # digests of 8 bytes
+COLUMNS = "training_columns"
+LIMIT = np.iinfo(np.uint64).max
+
+
+def digest_rows(table: pd.DataFrame) -> np.ndarray:
+    """Return a digest of each row, of shape (rows,) and type uint64."""
+    return pd.util.hash_pandas_object(table, index=False).to_numpy()
+
+
+def describe(train: pd.DataFrame) -> dict[str, Any] | None:
+    """Return the metadata that a model keeps of the table that it has learnt from."""
+    try:
+        smallest = np.unique(digest_rows(train))[:MOST]
+    except TypeError:  # cells that have no digest, such as lists
+        return None
+    text = base64.b64encode(smallest.astype("<u8").tobytes()).decode()
+    return {KEY: text, COLUMNS: list(map(str, train.columns))}
+
+
+def seen(metadata: dict[str, Any] | None, test: pd.DataFrame) -> np.ndarray | None:
+    """Tell which rows of a table a model has learnt from.
+
+    Returns:
+        Of shape (rows,): 1 where it has, 0 where it has not, nan where it is not known.
+        None if the model has no such metadata, or learnt from other columns.
+    """
+    columns = (metadata or {}).get(COLUMNS)
+    if not metadata or not columns or not set(columns) <= set(test.columns):
+        return None
+    known = np.frombuffer(base64.b64decode(metadata[KEY]), "<u8")
+    limit = known.max() if len(known) == MOST else LIMIT
+    digests = digest_rows(test[columns])
+    return np.where(digests <= limit, np.isin(digests, known).astype(float), np.nan)
