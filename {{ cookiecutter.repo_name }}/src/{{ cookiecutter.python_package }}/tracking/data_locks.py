@@ -28,11 +28,16 @@ from click import ClickException
 FOLDER = ".locks"
 HOLDERS = "KEDRO_LOCK_HOLDERS"  # the runs that this process runs within
 TIMEOUT = "KEDRO_LOCK_TIMEOUT"  # seconds; overrides lock_timeout of mlflow.yml
-PROCESS = uuid.uuid4().hex  # process ids repeat: in containers, and over time
+LOADED = uuid.uuid4().hex
 POLL = 0.1  # seconds
 
 logger = logging.getLogger(__name__)
 Signature = tuple[int, int]  # size in bytes, time of the last change in nanoseconds
+
+
+def process() -> str:
+    """Return a name of this process: ids repeat in containers, what is loaded in forks."""
+    return f"{LOADED}-{os.getpid()}"
 
 
 def lock_file(path: Path) -> Path:
@@ -111,7 +116,7 @@ class DataLocks:
         self._files = sorted(self._writes | written_by_a_run)
         outer = os.environ.get(HOLDERS, "").split(",")
         started_within = (entry.split(":") for entry in outer if entry)
-        others = {run for process, run in started_within if process != PROCESS}
+        others = {run for where, run in started_within if where != process()}
         self._joined = {*joined, *others}
         self._locked: dict[Path, sqlite3.Connection] = {}
         self._warned = False
@@ -128,9 +133,9 @@ class DataLocks:
             ClickException: A file was in use for longer; says by which run.
         """
         until = time.monotonic() + (float("inf") if timeout is None else timeout)
-        thread = f"{PROCESS}:{threading.get_ident()}"
+        thread = f"{process()}:{threading.get_ident()}"
         self._holder = {"run_id": None, "thread": thread, "since": time.time()}
-        said = False
+        tries = 0
         try:
             for path in self._files:
                 while not (self._try_lock(path) or self._is_held_by_us(path)):
@@ -140,13 +145,13 @@ class DataLocks:
                             "files of its own: versioned datasets "
                             "(docs/make-it-yours.md, Side by side)"
                         )
-                    if not said:
+                    tries += 1
+                    if tries == 2:  # by now the note names the other run
                         logger.info(
                             "Waiting: %s. Versioned datasets let runs work side by "
                             "side (docs/make-it-yours.md).",
                             self._describe(path),
                         )
-                        said = True
                     time.sleep(POLL)
         except BaseException:
             self._unlock()
@@ -161,7 +166,7 @@ class DataLocks:
         self._holder["run_id"] = run_id
         self._note_holder()
         within = os.environ.get(HOLDERS, "").split(",")
-        os.environ[HOLDERS] = ",".join(filter(None, (*within, f"{PROCESS}:{run_id}")))
+        os.environ[HOLDERS] = ",".join(filter(None, (*within, f"{process()}:{run_id}")))
 
     def written(self) -> list[Path]:
         """Return the files that this run has written: they have changed meanwhile."""
@@ -182,9 +187,12 @@ class DataLocks:
             write_note(path, {"written_by": read_note(path).get("written_by")})
         self._unlock()
         self._before.clear()
-        within = os.environ.pop(HOLDERS, "").split(",")
-        if left := [entry for entry in within if entry != f"{PROCESS}:{run_id}"]:
-            os.environ[HOLDERS] = ",".join(left)
+        within = os.environ.get(HOLDERS, "").split(",")
+        if (ours := f"{process()}:{run_id}") in within:
+            within.remove(ours)  # once: a run within this one has said it, too
+            os.environ[HOLDERS] = ",".join(within)
+            if not within:
+                del os.environ[HOLDERS]
 
     def _try_lock(self, path: Path) -> bool:
         """Lock a file, if nobody uses it; go on without where it cannot be locked."""

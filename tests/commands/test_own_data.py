@@ -1,0 +1,399 @@
+"""A run's data are its own: runs at once, in the middle, of what is there already."""
+
+import json
+import os
+import re
+import shutil
+import signal
+import time
+import urllib.request
+
+import pandas as pd
+import pytest
+from runs import (
+    METRICS,
+    PACKAGE,
+    SESSION,
+    command,
+    free_port,
+    path_of,
+    recorded,
+    run,
+    serving,
+    start,
+)
+
+VALUES = ["0.001", "0.01", "0.1", "1", "10", "100"]
+VERSIONED = "  versioned: true\n"
+
+
+@pytest.fixture(scope="module")
+def alone(generated, empty_store, fork, bin_, tmp_path_factory):
+    """Return the metrics of a lone training for each value of C."""
+    project = tmp_path_factory.mktemp("alone") / "iris-flowers"
+    shutil.copytree(generated, project)
+    shutil.copy(empty_store, project / "mlflow.db")
+    for value in VALUES:
+        words = (bin_ / "kedro", "run", f"--params=model_options.C={value}")
+        fork.run(*words, cwd=project, PATH=path_of(bin_))
+    return {one.params["model_options.C"]: one.metrics for one in recorded(project)}
+
+
+@pytest.fixture
+def at_once(fork, bin_, life):
+    """Return a function that starts ``kedro`` once for each list of options."""
+
+    def start_all(*lists, cwd=life, **changes):
+        env = {"PATH": path_of(bin_), "COLUMNS": "300", **changes}
+        return [fork.start(bin_ / "kedro", *o, cwd=cwd, **env) for o in lists]
+
+    return start_all
+
+
+def model_parameter(project, one) -> float:
+    """Return C of the model that a run has logged, as the model itself says."""
+    import mlflow
+
+    mlflow.set_tracking_uri(f"sqlite:///{project / 'mlflow.db'}")
+    client = mlflow.MlflowClient()
+    output = {m.model_id for m in client.get_run(one.id).outputs.model_outputs}
+    (uri,) = (
+        f"models:/{m}" for m in output if client.get_logged_model(m).name == "model"
+    )
+    return mlflow.sklearn.load_model(uri)[-1].C
+
+
+def check_own(project, runs, alone) -> None:
+    """Each run's metrics and model are those of its own parameters."""
+    assert [one.status for one in runs] == ["FINISHED"] * len(runs)
+    for one in runs:
+        c = one.params["model_options.C"]
+        assert {name: one.metrics[name] for name in METRICS} == alone[c]
+        assert model_parameter(project, one) == float(c)
+
+
+@pytest.mark.parametrize("runner", ["Sequential", "Thread", "Parallel"])
+def test_trainings_at_once_record_their_own_numbers(runner, life, at_once, alone):
+    options = ("run", f"--runner={runner}Runner")
+    started = at_once(*((*options, f"--params=model_options.C={c}") for c in VALUES))
+    assert [one.wait() for one in started] == [0] * len(VALUES)
+    check_own(life, recorded(life), alone)
+    said = [one.completed().stdout for one in started]
+    waited = [text for text in said if "Waiting: " in text]
+    assert len(waited) == len(VALUES) - 1
+    assert all(re.search("is in use by .*run.*, since [0-9:]{8}", t) for t in waited)
+
+
+@pytest.mark.parametrize("runner", ["Sequential", "Thread", "Parallel"])
+def test_versioned_trainings_run_side_by_side(runner, life, at_once, alone, kedro):
+    catalog = life / "conf" / "base" / "catalog.yml"
+    names = "train test model model_uri predictions metrics promotion"
+    names += " confusion_matrix quality"
+    entry = rf"^({'|'.join(names.split())}):\n(  type: .*\n)"
+    text, count = re.subn(
+        entry, rf"\1:\n\2{VERSIONED}", catalog.read_text(), flags=re.M
+    )
+    assert count == 9
+    catalog.write_text(text)
+    options = ("run", f"--runner={runner}Runner")
+    values = [*VALUES, "1", "100"]
+    started = at_once(*((*options, f"--params=model_options.C={c}") for c in values))
+    assert [one.wait() for one in started] == [0] * len(values)
+    check_own(life, recorded(life), alone)
+    assert not [s for s in started if "Waiting" in s.completed().stdout]
+    one = next(o for o in recorded(life) if o.params["model_options.C"] == "0.001")
+    version = one.tags["kedro.run_id"]
+    pinned = ",".join(f"{name}:{version}" for name in ("model", "train", "test"))
+    kedro(
+        "run", "--from-nodes=log_model,predict", f"--load-versions={pinned}", cwd=life
+    )
+    again = recorded(life)[-1]
+    assert again.tags["data.model.version"] == version
+    assert again.tags["data.model.run_id"] == one.id
+    assert {name: again.metrics[name] for name in METRICS} == alone["0.001"]
+
+
+def test_scorings_at_once_write_whole_files(life, at_once, kedro):
+    kedro("run", cwd=life)
+    rows = pd.read_csv(life / "data" / "01_raw" / "iris.csv").drop(columns="species")
+    sizes = {"small.csv": 1_000, "large.csv": 3_000}
+    for name, count in sizes.items():
+        table = rows.sample(count, replace=True, random_state=0)
+        table.to_csv(life / "data" / "01_raw" / name, index=False)
+    scored = life / "data" / "07_model_output" / "scored_flowers.csv"
+    started = at_once(
+        *(
+            (
+                "run",
+                "--pipelines=score",
+                f"--params=score_options.input=data/01_raw/{n}",
+            )
+            for n in [*sizes, *sizes]
+        )
+    )
+    assert [one.wait() for one in started] == [0] * 4
+    assert len(pd.read_csv(scored)) in sizes.values()
+    found = recorded(life)[1:]
+    for one in found:
+        kept = life / "mlruns" / PACKAGE / one.id / "artifacts" / "predictions"
+        (name,) = (n for n in sizes if n in one.params["score_options.input"])
+        assert one.metrics["rows"] == sizes[name]
+        assert len(pd.read_csv(kept / "scored_flowers.csv")) == sizes[name]
+    assert not list(scored.parent.glob("*.part"))
+
+
+def test_a_training_beside_a_search_and_mlflow_run(life, at_once, bin_, alone, fork):
+    _, env = command("mlflow run", bin_, life)
+    mlflow_run = (bin_ / "mlflow", "run", ".", "--env-manager=local", "-P", "C=100")
+    beside = fork.start(*mlflow_run, cwd=life, **env)
+    started = [
+        *at_once(
+            ("run", "--pipelines=tune"), ("run", "--params=model_options.C=0.001")
+        ),
+        beside,
+    ]
+    assert [one.wait() for one in started] == [0] * 3
+    top = [one for one in recorded(life) if "mlflow.parentRunId" not in one.tags]
+    assert {one.status for one in top} == {"FINISHED"}
+    trained = [one for one in top if one.tags["kedro.pipeline"] == "__default__"]
+    assert len(trained) == 2
+    for one in trained:
+        c = one.params["model_options.C"].removesuffix(".0")
+        assert {name: one.metrics[name] for name in METRICS} == alone[c]
+
+
+def test_requests_to_the_http_server_at_once(life, bin_, alone):
+    port, log = free_port(), life.parent / "server.log"
+    _, env = command("sequential", bin_, life)
+    words = (bin_ / "kedro", "server", "start", "--port", port)
+    with serving(*words, port=port, log=log, cwd=life, **env) as (url, _):
+        bodies = [{"params": {"model_options": {"C": float(c)}}} for c in VALUES[:4]]
+        answers = post_all(f"{url}/run", bodies)
+    assert answers == [200] * 4
+    found = recorded(life)
+    assert len(found) == 4 and {one.status for one in found} == {"FINISHED"}
+    for one in found:
+        c = one.params["model_options.C"].removesuffix(".0")
+        assert {name: one.metrics[name] for name in METRICS} == alone[c]
+
+
+def post_all(url: str, bodies: list) -> list[int]:
+    """Send requests at once; return their statuses."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    def post(body) -> int:
+        kind = {"Content-Type": "application/json"}
+        request = urllib.request.Request(url, json.dumps(body).encode(), kind)
+        with urllib.request.urlopen(request, timeout=300) as answer:
+            return answer.status
+
+    with ThreadPoolExecutor(len(bodies)) as pool:
+        return list(pool.map(post, bodies))
+
+
+def start_waiting(bin_, project, **changes):
+    """Start a run that holds its files; return it when its node is at work."""
+    words, env = command("sequential", bin_, project)
+    process = start(*words, cwd=project, **{**env, "BEHAVIOUR": "wait", **changes})
+    while not (project / "data" / "ready").exists():
+        assert process.poll() is None
+        time.sleep(0.05)
+    (project / "data" / "ready").unlink()
+    return process
+
+
+def test_who_does_not_wait_is_told_in_one_line_and_makes_no_run(life, bin_, kedro):
+    holder = start_waiting(bin_, life)
+    one = recorded(life)[0]
+    for setting in ("environment", "mlflow.yml"):
+        if setting == "mlflow.yml":
+            with (life / "conf" / "base" / "mlflow.yml").open("a") as file:
+                file.write("lock_timeout: 0\n")
+        env = {"KEDRO_LOCK_TIMEOUT": "0"} if setting == "environment" else {}
+        done = kedro("run", cwd=life, ok=False, **env)
+        assert done.returncode == 1
+        last = done.stderr.strip().splitlines()[-1]
+        assert last.startswith("Error: ") and f"in use by run {one.id}" in last
+    assert len(recorded(life)) == 1
+    # After kill -9 the files are free.
+    os.killpg(holder.pid, signal.SIGKILL)
+    holder.wait()
+    kedro("run", cwd=life)
+    assert [r.status for r in recorded(life)] == ["KILLED", "FINISHED"]
+
+
+def test_ctrl_c_ends_the_waiting_and_opens_no_run(life, bin_):
+    holder = start_waiting(bin_, life)
+    words, env = command("sequential", bin_, life)
+    log = life.parent / "waiting.log"
+    with log.open("w") as output:
+        waiting = start(*words, cwd=life, output=output, **env)
+    while "Waiting" not in log.read_text():
+        assert waiting.poll() is None
+        time.sleep(0.05)
+    os.killpg(waiting.pid, signal.SIGINT)
+    assert waiting.wait(10) != 0
+    assert len(recorded(life)) == 1
+    os.killpg(holder.pid, signal.SIGKILL)
+    holder.wait()
+
+
+def test_a_broken_training_is_judged_by_its_own_model(life, kedro):
+    kedro("run", "--params=model_options.C=100", cwd=life)
+    nodes = life / "src" / PACKAGE / "pipelines" / "data_science" / "nodes.py"
+    text = nodes.read_text()
+    mark = "    metrics = measure(test, predictions)\n    if"
+    assert mark in text
+    nodes.write_text(text.replace(mark, f"    raise ValueError('broken')\n{mark}"))
+    assert kedro(
+        "run", "--params=model_options.C=0.0001", cwd=life, ok=False
+    ).returncode
+    nodes.write_text(text)
+    kedro("run", "--from-nodes=promote_model", cwd=life)
+    good, broken, decided = recorded(life)
+    assert (good.metrics["accuracy"], broken.status) == (1.0, "FAILED")
+    assert decided.tags["registry.decision"] == "challenger"
+    assert float(decided.tags["registry.score"]) < 0.9
+    assert decided.tags["data.model_uri.run_id"] == broken.id
+
+
+def test_a_run_in_the_middle_names_the_runs_behind_it(life, kedro, bin_):
+    kedro("run", "--to-nodes=train_model", "--params=model_options.C=10", cwd=life)
+    done = kedro("run", "--from-nodes=log_model,predict", cwd=life, COLUMNS="300")
+    first, second = recorded(life)
+    for name in ("model", "train", "test"):
+        assert second.tags[f"data.{name}.run_id"] == first.id
+    assert "do not come from one run" not in done.stdout + done.stderr
+    script = (
+        "import mlflow; v = mlflow.MlflowClient().get_model_version_by_alias("
+        f"'{PACKAGE}', 'champion'); print(v.tags)"
+    )
+    uri = {"MLFLOW_TRACKING_URI": f"sqlite:///{life / 'mlflow.db'}"}
+    said = run(bin_ / "python", "-c", script, cwd=life, **uri).stdout
+    assert f"'trained.runs': '{first.id}'" in said
+    assert "'trained.model_options.C': '10'" in said
+    # Another training's table of test rows beside this one's model.
+    split = ("--pipelines=data_engineering", "--params=split_options.random_state=1")
+    kedro("run", *split, cwd=life)
+    done = kedro("run", "--nodes=predict", cwd=life, COLUMNS="400")
+    warned = next(ln for ln in done.stdout.splitlines() if "do not come from one" in ln)
+    third = recorded(life)[2]
+    assert f"model from {first.id}, test from {third.id}" in warned
+    with (life / "data" / "06_models" / "model.pkl").open("ab") as file:
+        file.write(b"\n")
+    done = kedro("run", "--nodes=predict", cwd=life, COLUMNS="400")
+    assert f"model from changed since run {first.id}" in done.stdout
+
+
+def test_only_missing_outputs_records_what_ran(life, kedro):
+    catalog = life / "conf" / "base" / "catalog.yml"
+    kedro("run", cwd=life)
+    iris = life / "data" / "01_raw" / "iris.csv"
+    iris.write_text(iris.read_text() + "5.0,3.0,1.0,0.2,setosa\n")
+    (life / "data" / "08_reporting" / "metrics.json").unlink()
+    words = ("run", "--only-missing-outputs", "--params=model_options.C=0.0001")
+    kedro(*words, cwd=life)
+    first, second = recorded(life)
+    skipped = set(second.tags["kedro.skipped_nodes"].split(","))
+    assert "train_model" in skipped and "report_accuracy" not in skipped
+    # What was given is named; it was used by no node.
+    assert second.params == {"model_options.C": "0.0001"}
+    assert second.metrics["accuracy"] == first.metrics["accuracy"]
+    assert second.tags["data.predictions.run_id"] == first.id
+    assert "data/iris.csv" not in second.artifacts
+    kedro(*words, cwd=life)
+    third = recorded(life)[2]
+    assert third.status == "FINISHED" and third.metrics == {}
+    assert len(third.tags["kedro.skipped_nodes"].split(",")) == 7
+    assert catalog.exists()
+
+
+def test_a_champion_that_knows_the_test_rows_is_judged_on_others(life, kedro):
+    nodes = life / "src" / PACKAGE / "pipelines" / "data_science" / "nodes.py"
+    text = nodes.read_text()
+    head = "from sklearn.linear_model import LogisticRegression\n"
+    neighbour = "from sklearn.neighbors import KNeighborsClassifier\n"
+    text = text.replace(head, head + neighbour)
+    new = "KNeighborsClassifier(n_neighbors=1)"
+    nodes.write_text(text.replace("LogisticRegression(**options)", new))
+    kedro("run", cwd=life)
+    nodes.write_text(text)
+    kedro("run", "--params=split_options.random_state=1", cwd=life)
+    _, second = recorded(life)
+    said = second.tags["registry.against"]
+    assert re.search(
+        r"of version 1, on \d+ rows that neither has learnt from"
+        r"|of version 1, which has learnt from \d+ of these 30 rows",
+        said,
+    )
+
+
+def test_a_metric_that_is_no_number_decides_nothing(life, kedro):
+    kedro("run", cwd=life)
+    nodes = life / "src" / PACKAGE / "pipelines" / "data_science" / "nodes.py"
+    text = nodes.read_text()
+    was = 'metrics = {"accuracy": accuracy_score(truth, predicted)}'
+    assert was in text
+    nodes.write_text(text.replace(was, 'metrics = {"accuracy": float("nan")}'))
+    done = kedro("run", cwd=life, ok=False, COLUMNS="300")
+    last = done.stderr.strip().splitlines()[-1]
+    assert done.returncode == 1
+    assert "The new model's accuracy is nan" in last
+    assert recorded(life)[1].status == "FAILED"
+    assert recorded(life)[1].tags["failure.node"] == "promote_model"
+
+
+def test_sessions_within_a_run_do_not_wait_for_it(life, bin_, fork):
+    """A node that runs another session, or a process of the same project."""
+    nodes = life / "src" / PACKAGE / "pipelines" / "data_engineering" / "nodes.py"
+    text = nodes.read_text()
+    mark = "    parts: Any = train_test_split("
+    inner = """    import os, subprocess, sys
+    from kedro.framework.session import KedroSession
+    if not os.environ.pop("INNER", None):
+        os.environ["INNER"] = "yes"
+        with KedroSession.create(os.environ["PROJECT"]) as session:
+            session.run(pipeline_names=["data_engineering"])
+        os.environ["INNER"] = "yes"
+        words = [sys.executable, "-m", "kedro", "run", "--pipelines=data_engineering"]
+        subprocess.run(words, cwd=os.environ["PROJECT"], check=True)
+        del os.environ["INNER"]
+"""
+    assert mark in text
+    nodes.write_text(text.replace(mark, inner + mark))
+    _, env = command("sequential", bin_, life)
+    fork.start(bin_ / "kedro", "run", cwd=life, **env).completed(120)
+    assert {one.status for one in recorded(life)} == {"FINISHED"}
+    assert len(recorded(life)) == 2  # the process has a run of its own
+
+
+def test_two_pipelines_of_a_callers_run(life, bin_, fork):
+    script = SESSION + (
+        "with mlflow.start_run():\n"
+        "  with KedroSession.create(os.environ['PROJECT']) as session:\n"
+        "    session.run(pipeline_names=['data_engineering'])\n"
+        "  with mlflow.start_run(nested=True), "
+        "KedroSession.create(os.environ['PROJECT']) as session:\n"
+        "    session.run(pipeline_names=['data_science'])\n"
+    )
+    _, env = command("caller's run", bin_, life)
+    fork.run(bin_ / "python", "-c", script, cwd=life, **env)
+    assert [one.status for one in recorded(life)] == ["FINISHED"] * 2
+
+
+def test_a_file_that_changes_while_it_is_read_is_noticed(life, kedro):
+    schema = life / "src" / PACKAGE / "schema.py"
+    text = schema.read_text()
+    mark = "    labels = data[TARGET].replace"
+    change = (
+        "    from pathlib import Path\n"
+        "    file = Path('data/01_raw/iris.csv')\n"
+        "    file.write_text(file.read_text() + '5.0,3.0,1.0,0.2,setosa\\n')\n"
+    )
+    assert mark in text
+    schema.write_text(text.replace(mark, change + mark))
+    done = kedro("run", "--pipelines=data_engineering", cwd=life, COLUMNS="300")
+    assert "iris.csv has changed while the run read it" in done.stdout
+    (one,) = recorded(life)
+    said = "unknown: the file changed while the run read it"
+    assert one.tags["data.iris.digest"] == said
