@@ -397,3 +397,36 @@ def test_a_file_that_changes_while_it_is_read_is_noticed(life, kedro):
     (one,) = recorded(life)
     said = "unknown: the file changed while the run read it"
     assert one.tags["data.iris.digest"] == said
+
+
+def test_a_replay_makes_the_inputs_again_that_another_run_had_made(life, kedro):
+    kedro("run", "--to-nodes=train_model", "--params=model_options.C=10", cwd=life)
+    kedro("run", "--from-nodes=log_model,predict", cwd=life)
+    first, second = recorded(life)
+    done = kedro("replay", second.id, cwd=life)
+    assert "is replayed" not in done.stdout
+    kedro("run", "--params=model_options.C=0.001", cwd=life)
+    done = kedro("replay", second.id, "--dry-run", cwd=life)
+    said = (
+        f"data/06_models/model.pkl is not here as it was: run {first.id}, which made it"
+    )
+    assert said in done.stdout
+    before = (life / "data" / "06_models" / "model.pkl").read_bytes()
+    done = kedro("replay", second.id, cwd=life)
+    assert done.stdout.strip().endswith("equal") and "different" not in done.stdout
+    assert (life / "data" / "06_models" / "model.pkl").read_bytes() == before
+    *_, made, replayed = recorded(life)
+    assert made.tags["replay.of"] == first.id
+    assert replayed.tags["replay.of"] == second.id
+    assert replayed.metrics == second.metrics
+    (life / "data" / "01_raw" / "iris.csv").open("a").write("5.0,3.0,1.0,0.2,setosa\n")
+    done = kedro("replay", second.id, cwd=life, ok=False)
+    assert done.returncode == 2
+    assert "An input is not here as it was: data/01_raw/iris.csv" in done.stderr
+
+
+def test_a_run_of_no_node_cannot_be_replayed(life, kedro):
+    kedro("run", cwd=life)
+    kedro("run", "--only-missing-outputs", cwd=life)
+    done = kedro("replay", recorded(life)[1].id, cwd=life, ok=False)
+    assert done.returncode == 2 and "has run no node" in done.stderr

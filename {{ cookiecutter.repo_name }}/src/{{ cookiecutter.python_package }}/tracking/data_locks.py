@@ -75,6 +75,7 @@ def writer(path: Path) -> str | None:
         None if no run is known; ``changed since run ID`` if the file is not as that
         run left it.
     """
+    path = resolve(path)
     note = read_note(path).get("written_by")
     if not note:
         return None

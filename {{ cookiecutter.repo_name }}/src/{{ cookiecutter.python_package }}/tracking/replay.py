@@ -12,7 +12,8 @@ import sys
 import tempfile
 import zipfile
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -49,33 +50,84 @@ def replay(metadata: Any, run_id: str, dry_run, env_manager, trust, env) -> None
     with (
         runs.project_store(project, env),
         tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as name,
+        ExitStack() as copies,
     ):
         old, folder = runs.find(run_id), Path(name)
         about = recorded_options(old, trust)
-        inputs = about["inputs"]
-        with recorded_code(old, inputs, project, folder / "code") as copy:
-            data = {path: digest(copy / path) for path in inputs}
-            here, then = facts_here(project), runs.facts(old)
-            differ = runs.differences(here | {"data": data}, then | {"data": inputs})
-            if found := list(differ):
-                click.echo(runs.table([("", "", "here", "then"), *found]))
-            else:
-                click.echo("Here everything is as it was then.")
-            for path in inputs:
-                if data[path] != inputs[path]:
-                    raise Trouble(f"An input is not here as it was: {path}.")
-            if dry_run:
-                return
-            uv = env_manager == "uv"
-            python = recorded_environment(old, folder) if uv else sys.executable
-            (folder / origin.OPTIONS).write_text(json.dumps(about), "utf-8")
-            options = f"--config={folder / origin.OPTIONS}"
-            new = run_again(old, [python, "-m", "kedro", "run", options], copy, project)
+        copy = copies.enter_context(
+            recorded_code(old, about["inputs"], project, folder / "code")
+        )
+        data = {path: digest(copy / path) for path in about["inputs"]}
+        here, then = facts_here(project), runs.facts(old)
+        differ = list(
+            runs.differences(here | {"data": data}, then | {"data": about["inputs"]})
+        )
+        if differ:
+            click.echo(runs.table([("", "", "here", "then"), *differ]))
+        else:
+            click.echo("Here everything is as it was then.")
+        lost = [path for path in data if data[path] != about["inputs"][path]]
+        if dry_run:
+            say_what_is_lost(lost, about)
+            return
+        environment = Environment(project, folder, env_manager == "uv", trust)
+        remake_inputs(lost, about, copy, environment, copies)
+        new = environment.run_again(old, about, copy)
         rows = [("", old.info.run_id[:8], new.info.run_id[:8]), *outcome(old, new)]
     click.echo(runs.table(rows))
     equal = all(one == other for _, one, other in rows[1:])
     click.echo("equal" if equal else "different")
     raise SystemExit(not equal)
+
+
+def say_what_is_lost(lost: list[str], about: dict[str, dict[str, str]]) -> None:
+    """Say which inputs are not as they were, and which runs would make them again.
+
+    Raises:
+        Trouble: No run is known that made an input.
+    """
+    for path in lost:
+        maker = about.get("made_by", {}).get(path, "")
+        if not re.fullmatch("[0-9a-f]{32}", maker):
+            raise Trouble(f"An input is not here as it was: {path}.")
+        click.echo(f"{path} is not here as it was: run {maker}, which made it, is replayed.")
+
+
+def remake_inputs(
+    lost: list[str],
+    about: dict[str, dict[str, str]],
+    copy: Path,
+    environment: Environment,
+    copies: ExitStack,
+) -> None:
+    """Replay the runs that made inputs which are not here any more.
+
+    Raises:
+        Trouble: No such run is known, or it makes something else today.
+    """
+    say_what_is_lost(lost, about)
+    makers = {about["made_by"][path] for path in lost}
+    for number, maker in enumerate(sorted(makers)):
+        made = runs.find(maker)
+        options = recorded_options(made, environment.trust)
+        place = environment.folder / f"{copy.name}-{number}" / "code"
+        place.parent.mkdir()
+        inside = copies.enter_context(
+            recorded_code(made, options["inputs"], environment.project, place)
+        )
+        gone = [p for p, md5 in options["inputs"].items() if digest(inside / p) != md5]
+        remake_inputs(gone, options, inside, environment, copies)
+        environment.run_again(made, options, inside)
+        for path in lost:
+            if about["made_by"][path] == maker:
+                (copy / path).unlink(missing_ok=True)
+                (copy / path).parent.mkdir(parents=True, exist_ok=True)
+                (copy / path).symlink_to(inside / path)
+                if digest(copy / path) != about["inputs"][path]:
+                    raise Trouble(
+                        f"Run {maker}, replayed, makes another {path} than then: the "
+                        "input of this run cannot be had again."
+                    )
 
 
 def digest(path: Path) -> str:
@@ -96,9 +148,12 @@ def recorded_options(run: Any, trust: bool) -> dict[str, dict[str, str]]:
             f"Run {run_id} was received; its options and changes may do anything that "
             f"you may: look at its artifacts in {provenance.FOLDER}, then use --trust."
         )
+    about = json.loads(written)
+    if "kedro.skipped_nodes" in run.data.tags and not about["run"].get("node_names"):
+        raise Trouble(f"Run {run_id} has run no node: there is nothing to repeat.")
     if origin.HIDDEN.encode() in written:
         raise Trouble(f"Run {run_id} had a secret parameter, which was not recorded.")
-    return json.loads(written)
+    return about
 
 
 @contextmanager
@@ -161,22 +216,49 @@ def facts_here(project: Path) -> runs.Facts:
     return {"packages": installed, "code": runs.code(state)}
 
 
-def recorded_environment(run: Any, folder: Path) -> str:
-    """Make an environment of exactly the recorded packages; return its interpreter."""
-    wanted, env = folder / origin.PACKAGES, folder / "environment"
-    wanted.write_bytes(artifact(run, origin.PACKAGES))
-    if lost := re.findall("^# (.+ came from .+)$", wanted.read_text("utf-8"), re.M):
-        raise Trouble(f"The packages cannot be had again: {lost[0]}.")
-    if not (uv := shutil.which("uv")):
-        raise Trouble("--env-manager=uv needs uv: `pip install uv`.")
-    python = str(env / ("Scripts/python.exe" if os.name == "nt" else "bin/python"))
-    venv = (uv, "venv", "--python", run.data.tags["python.version"], str(env))
-    for command in (venv, (uv, "pip", "sync", "--python", python, str(wanted))):
-        done = subprocess.run(command, capture_output=True, text=True)
-        if done.returncode:
-            said = " ".join(re.sub(r"[^\x20-\x7e]", " ", done.stderr).split())
-            raise Trouble(f"The packages cannot be had: {store.mask(said)[-400:]}")
-    return python
+@dataclass
+class Environment:
+    """Where pipelines are run again.
+
+    Args:
+        project: The project's folder.
+        folder: A temporary folder.
+        uv: Whether an environment of the recorded packages is made for each run.
+        trust: Whether runs that somebody else has sent are run, too.
+    """
+
+    project: Path
+    folder: Path
+    uv: bool
+    trust: bool
+
+    def interpreter(self, run: Any, place: Path) -> str:
+        """Return the interpreter to use; one of exactly the recorded packages for uv."""
+        if not self.uv:
+            return sys.executable
+        wanted, env = place / origin.PACKAGES, place / "environment"
+        wanted.write_bytes(artifact(run, origin.PACKAGES))
+        if lost := re.findall("^# (.+ came from .+)$", wanted.read_text("utf-8"), re.M):
+            raise Trouble(f"The packages cannot be had again: {lost[0]}.")
+        if not (uv := shutil.which("uv")):
+            raise Trouble("--env-manager=uv needs uv: `pip install uv`.")
+        python = str(env / ("Scripts/python.exe" if os.name == "nt" else "bin/python"))
+        venv = (uv, "venv", "--python", run.data.tags["python.version"], str(env))
+        for command in (venv, (uv, "pip", "sync", "--python", python, str(wanted))):
+            done = subprocess.run(command, capture_output=True, text=True)
+            if done.returncode:
+                said = " ".join(re.sub(r"[^\x20-\x7e]", " ", done.stderr).split())
+                raise Trouble(f"The packages cannot be had: {store.mask(said)[-400:]}")
+        return python
+
+    def run_again(self, old: Any, about: dict[str, Any], copy: Path) -> Any:
+        """Run the pipeline in the copy, in a run made here, and return that run."""
+        place = Path(tempfile.mkdtemp(dir=self.folder))
+        (place / origin.OPTIONS).write_text(json.dumps({"run": about["run"]}), "utf-8")
+        options = f"--config={place / origin.OPTIONS}"
+        python = self.interpreter(old, place)
+        command = [python, "-m", "kedro", "run", options]
+        return run_again(old, command, copy, self.project)
 
 
 def run_again(old: Any, command: list[str], copy: Path, project: Path) -> Any:
