@@ -15,12 +15,13 @@ of its settings it works in any Kedro project. Nodes may use the other names bel
 
 from .hooks import MLflowRunHooks
 from .provenance import log_metrics, portable
-from .registry import load_model, promote
+from .registry import PromoteOptions, load_model, promote
 from .search import Candidate, log_search
 
 __all__ = [
     "Candidate",
     "MLflowRunHooks",
+    "PromoteOptions",
     "load_model",
     "log_metrics",
     "log_search",

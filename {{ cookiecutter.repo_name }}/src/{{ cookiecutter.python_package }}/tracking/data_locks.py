@@ -172,7 +172,9 @@ class DataLocks:
     def written(self) -> list[Path]:
         """Return the files that this run has written: they have changed meanwhile."""
         now = {path: signature(path) for path in self._before}
-        return [path for path, was in self._before.items() if now[path] not in (was, None)]
+        return [
+            path for path, was in self._before.items() if now[path] not in (was, None)
+        ]
 
     def release(self, versioned: Iterable[Path] = ()) -> None:
         """Note which files this run has written, and unlock them.
@@ -235,7 +237,9 @@ class DataLocks:
         if not holder:
             return f"{path} is in use by another run"
         since = datetime.fromtimestamp(holder["since"])
-        run = f"run {holder['run_id']}" if holder["run_id"] else "a run that is starting"
+        run = (
+            f"run {holder['run_id']}" if holder["run_id"] else "a run that is starting"
+        )
         return f"{path} is in use by {run}, since {since:%H:%M:%S}"
 
     def _note_holder(self) -> None:

@@ -15,11 +15,13 @@ import time
 import traceback
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
 from click import ClickException
 from kedro.framework.hooks import hook_impl
+from kedro.framework.project import settings
 from kedro.runner import AbstractRunner
 from omegaconf import OmegaConf
 
@@ -58,7 +60,7 @@ class MLflowRunHooks:
     def __init__(self) -> None:
         self._recordings: dict[str, Recording] = {}
 
-    @hook_impl
+    @hook_impl(tryfirst=True)
     def after_context_created(self, context) -> None:
         """Set where runs go, for notebooks too; end a run that Ctrl-C left open."""
         # skops looks for these functions in one loaded module after another.
@@ -66,6 +68,7 @@ class MLflowRunHooks:
 
         self._loader = context.config_loader
         self._loader.runtime_params = nested(self._loader.runtime_params or {})
+        warn_of_kedro_mlflow()
         self._config = store.read_config(self._loader)
         self._project = Path(context.project_path)
         self._env = context.env or self._loader.default_run_env
@@ -78,6 +81,7 @@ class MLflowRunHooks:
         """Wait for the files, and open the run or join the caller's."""
         given = nested(run_params["runtime_params"] or {})
         self._refuse_misspelt_parameters(given)
+        check_options(pipeline, catalog)
         locks = data_locks.DataLocks(
             writes=provenance.shared_paths(pipeline.all_outputs(), catalog),
             reads=provenance.shared_paths(provenance.free_inputs(pipeline), catalog),
@@ -317,6 +321,30 @@ class MLflowRunHooks:
                     f"parameters.yml has: {', '.join(known)}."
                 )
             logger.warning("Parameter %s is new: no parameters.yml has it.", name)
+
+
+def warn_of_kedro_mlflow() -> None:
+    """Say that a plugin records the same runs, and reads the same mlflow.yml."""
+    installed = {
+        entry.dist.name for entry in entry_points(group="kedro.hooks") if entry.dist
+    }
+    switched_off = {
+        name.replace("_", "-") for name in settings.DISABLE_HOOKS_FOR_PLUGINS
+    }
+    if "kedro-mlflow" in installed - switched_off:
+        logger.warning(
+            "The plugin kedro-mlflow is installed: it records the same runs and reads "
+            "the same mlflow.yml. Switch it off in settings.py: "
+            'DISABLE_HOOKS_FOR_PLUGINS = ("kedro_mlflow", "kedro-mlflow")'
+        )
+
+
+def check_options(pipeline: Any, catalog: Any) -> None:
+    """Have typed parameters that can check themselves do so, before anything runs."""
+    for name in pipeline.inputs():
+        if name.startswith("params:") and (parameter := catalog.get(name)):
+            if callable(check := getattr(parameter.load(), "check", None)):
+                check()
 
 
 def joined_runs() -> set[str]:

@@ -15,6 +15,7 @@ import traceback
 import warnings
 from collections.abc import Collection, Iterable
 from contextvars import ContextVar
+from dataclasses import asdict, is_dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -185,6 +186,7 @@ def flatten(parameters: dict[str, Any]) -> dict[str, str]:
     while todo:
         name, value = todo.pop()
         value = value.model_dump() if hasattr(value, "model_dump") else value
+        value = asdict(value) if is_dataclass(value) else value  # type: ignore
         if isinstance(value, dict) and value:
             todo += [(f"{name}.{key}", child) for key, child in reversed(value.items())]
             continue

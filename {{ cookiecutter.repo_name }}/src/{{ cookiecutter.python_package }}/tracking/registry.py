@@ -7,6 +7,8 @@ import logging
 import math
 from collections.abc import Callable, Iterator, Set
 from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,6 +22,13 @@ if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion
 
 MOST_AT_ONCE = 20  # trainings that register at the same time and are compared
+# Of MLflow's flavours: the library, and where its version is noted.
+LIBRARIES = {
+    "sklearn": ("scikit-learn", "sklearn_version"),
+    "xgboost": ("xgboost", "xgb_version"),
+    "lightgbm": ("lightgbm", "lgb_version"),
+    "catboost": ("catboost", "cb_version"),
+}
 FEWEST_ROWS = 5  # that are unseen: fewer are left to chance
 SIGNS = {"more": 1, "less": -1}
 # What stores answer when there is no such alias or name; basic-auth forbids to ask.
@@ -59,15 +68,52 @@ def load_model(uri: str) -> Any:
     return loaded.get_raw_model()
 
 
+@dataclass
+class PromoteOptions:
+    """When a model takes the champion's place.
+
+    Args:
+        name: The registered model's name.
+        metric: The key of the metrics that decides.
+        better: Whether ``more`` of it is better, or ``less``.
+        margin: By how much the champion must be exceeded, in units of the metric.
+    """
+
+    name: str
+    metric: str
+    better: str = "more"
+    margin: float = 0.0
+
+    def check(self) -> None:
+        """Refuse, before anything is computed, what the registry would refuse.
+
+        Raises:
+            ClickException: Says which option, and why.
+        """
+        from mlflow.exceptions import MlflowException
+        from mlflow.utils.validation import _validate_model_name
+
+        try:
+            _validate_model_name(self.name if isinstance(self.name, str) else None)
+        except MlflowException as error:
+            message = f"promote_options.name: {store.first_line(error)}"
+            raise ClickException(message) from error
+        if "'" in self.name and '"' in self.name:
+            raise ClickException("promote_options.name has both kinds of quotes.")
+        if self.better not in SIGNS:
+            message = f"promote_options.better is more or less, not {self.better!r}."
+            raise ClickException(message)
+        if isinstance(self.margin, bool) or not isinstance(self.margin, (int, float)):
+            raise ClickException(
+                f"promote_options.margin is no number: {self.margin!r}"
+            )
+
+
 def promote(
     model_uri: str,
     measure: Callable[[Any, pd.DataFrame], dict[str, float]],
     test: pd.DataFrame,
-    *,
-    name: str,
-    metric: str,
-    better: str = "more",
-    margin: float = 0.0,
+    options: PromoteOptions,
 ) -> dict[str, Any]:
     """Register a logged model; it becomes champion if it is as good as the present one.
 
@@ -80,10 +126,7 @@ def promote(
         measure: Measures a model on rows of ``test``.
         test: The rows to measure on. Where the champion has learnt from some of them,
             the others are used, or the decision says that it has.
-        name: The registered model's name.
-        metric: The key of the metrics that decides.
-        better: Whether ``more`` of it is better, or ``less``.
-        margin: By how much the champion must be exceeded, in units of the metric.
+        options: What decides.
 
     Returns:
         The decision and what it was made from, as in the tags of run and version.
@@ -95,10 +138,9 @@ def promote(
     """
     import mlflow
 
-    if better not in SIGNS:
-        message = f"`better` of promote_options is more or less, not '{better}'."
-        raise ClickException(message)
-    sign, loaded = SIGNS[better], load(model_uri)
+    options.check()
+    name, metric, margin = options.name, options.metric, options.margin
+    sign, loaded = SIGNS[options.better], load(model_uri)
     measured = measure_new(loaded, measure, test, metric)
     if origin.replayed():
         return {"decision": "none: a replay", "metric": metric, "score": measured}
@@ -144,17 +186,78 @@ def load(uri: str) -> Any:
     """Load a model as MLflow's wrapper, which knows its metadata.
 
     Raises:
-        ClickException: There is no such model, or it cannot be loaded.
+        ClickException: There is no such model, it cannot be loaded, or it does not work
+            with the versions that are installed.
     """
     import mlflow
 
     try:
-        return mlflow.pyfunc.load_model(uri)
+        loaded = mlflow.pyfunc.load_model(uri)
+    except Exception as error:
+        made = versions_of(uri)
+        raise ClickException(
+            f"Cannot load the model {uri}: {store.first_line(error)} -- "
+            + (
+                f"it was made with other versions: {remedy(made)}"
+                if made
+                else "train one with `kedro run`, or name another by its URI: "
+                "models:/NAME@ALIAS, models:/NAME/3 or runs:/ID/model"
+            )
+        ) from error
+    check_versions(loaded, uri)
+    return loaded
+
+
+def versions_of(uri: str) -> dict[str, tuple[str, str]]:
+    """Return the libraries that a model was made with in another version than is here.
+
+    Returns:
+        The version then and the one that is installed, by the library's name.
+    """
+    import mlflow
+
+    try:
+        return other_versions(mlflow.models.get_model_info(uri).flavors)
+    except Exception:  # there is no such model, or nothing can be read of it
+        return {}
+
+
+def other_versions(flavors: dict[str, Any]) -> dict[str, tuple[str, str]]:
+    """Return the libraries of a model's flavours that are here in another version."""
+    found = {}
+    for flavor, (library, key) in LIBRARIES.items():
+        if then := flavors.get(flavor, {}).get(key):
+            try:
+                now = metadata.version(library)
+            except metadata.PackageNotFoundError:
+                now = "none"
+            if then != now:
+                found[library] = (then, now)
+    return found
+
+
+def remedy(made: dict[str, tuple[str, str]]) -> str:
+    """Say which versions a model was made with, which are here, and what to install."""
+    said = (f"{name} {then}, here is {now}" for name, (then, now) in made.items())
+    wanted = " ".join(f"{name}=={then}" for name, (then, _) in made.items())
+    return f"{'; '.join(said)} -- pip install {wanted}"
+
+
+def check_versions(loaded: Any, uri: str) -> None:
+    """Have a model that was made with other versions answer its own input example.
+
+    Raises:
+        ClickException: It cannot.
+    """
+    made = other_versions(loaded.metadata.flavors)
+    if not made or (example := loaded.input_example) is None:
+        return
+    try:
+        loaded.predict(example)
     except Exception as error:
         raise ClickException(
-            f"Cannot load the model {uri}: {store.first_line(error)} -- train one with "
-            "`kedro run`, or name another by its URI: models:/NAME@ALIAS, "
-            "models:/NAME/3 or runs:/ID/model"
+            f"The model {uri} does not work here ({store.first_line(error)}): it was "
+            f"made with {remedy(made)}"
         ) from error
 
 
@@ -240,17 +343,15 @@ def load_champion(name: str, present: str) -> Any:
     """Load the champion.
 
     Raises:
-        ClickException: It cannot be loaded; says how to give it up.
+        ClickException: It cannot be loaded or used; says how to give it up.
     """
-    import mlflow
-
     try:
-        return mlflow.pyfunc.load_model(f"models:/{name}/{present}")
-    except Exception as error:
+        return load(f"models:/{name}/{present}")
+    except ClickException as error:
         raise ClickException(
-            f"The champion, version {present} of {name}, cannot be loaded: "
-            f"{store.first_line(error)} -- restore it, or give it up and run this node "
-            'again: python -c "import mlflow; mlflow.MlflowClient()'
+            f"The champion, version {present} of {name}, cannot be measured: "
+            f"{error.message} -- or give it up and run this node again: "
+            'python -c "import mlflow; mlflow.MlflowClient()'
             f".delete_registered_model_alias('{name}', 'champion')\""
         ) from error
 
@@ -258,14 +359,45 @@ def load_champion(name: str, present: str) -> Any:
 def judge(
     loaded: Any, measure: Callable, rows: Any, metric: str, present: str
 ) -> tuple[float | None, str]:
-    """Return the champion's score, None if it cannot be compared, and words."""
+    """Return the champion's score, None if today's data do not fit it, and words.
+
+    Raises:
+        ClickException: It fails, and not because of the data.
+    """
+    lost = f"version {present}, not comparable: "
     try:
-        theirs = measure(loaded.get_raw_model(), rows)[metric]
-    except Exception as error:  # other columns, other labels, or no such metric
-        return None, f"version {present}, not comparable: {store.first_line(error)}"
-    if not math.isfinite(theirs):
-        return None, f"version {present}, not comparable: its {metric} is {theirs}"
-    return theirs, f"{theirs:.4g} of version {present}"
+        metrics = measure(loaded.get_raw_model(), rows)
+    except Exception as error:
+        if not fails_by_data(loaded, error):
+            made = other_versions(loaded.metadata.flavors)
+            said = f": it was made with {remedy(made)}" if made else ""
+            raise ClickException(
+                f"The champion, version {present}, cannot be measured here "
+                f"({type(error).__name__}: {store.first_line(error)}){said}"
+            ) from error
+        return None, lost + store.first_line(error)
+    if metric not in metrics:
+        return None, f"{lost}its {metric} was not measured"
+    if not math.isfinite(metrics[metric]):
+        return None, f"{lost}its {metric} is {metrics[metric]}"
+    return metrics[metric], f"{metrics[metric]:.4g} of version {present}"
+
+
+def fails_by_data(loaded: Any, error: Exception) -> bool:
+    """Tell whether a model fails only on today's data: other columns, other labels.
+
+    On its own input example it works then; a failure of memory, of the network, or of
+    a library fails there too, or is no error of a value.
+    """
+    if not isinstance(error, (ValueError, KeyError, TypeError)):
+        return False
+    if (example := loaded.input_example) is None:
+        return isinstance(error, (ValueError, KeyError))
+    try:
+        loaded.predict(example)
+    except Exception:
+        return False
+    return True
 
 
 def tagged(decision: dict[str, Any]) -> dict[str, str]:
@@ -294,13 +426,20 @@ def champion(name: str) -> str | None:
     return str(version.version)
 
 
+def quoted(text: str) -> str:
+    """Return a text as a filter of MLflow's takes it."""
+    return f'"{text}"' if "'" in text else f"'{text}'"
+
+
 def latest(name: str) -> dict[str, ModelVersion]:
     """Return the latest versions by number."""
     import mlflow
 
     unity = mlflow.get_registry_uri().startswith("databricks-uc")  # it does not sort
     found = mlflow.MlflowClient().search_model_versions(
-        f"name = '{name}'", MOST_AT_ONCE, None if unity else ["version_number DESC"]
+        f"name = {quoted(name)}",
+        MOST_AT_ONCE,
+        None if unity else ["version_number DESC"],
     )
     return {str(version.version): version for version in found}
 

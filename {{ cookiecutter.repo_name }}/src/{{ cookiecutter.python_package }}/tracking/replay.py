@@ -90,7 +90,9 @@ def say_what_is_lost(lost: list[str], about: dict[str, dict[str, str]]) -> None:
         maker = about.get("made_by", {}).get(path, "")
         if not re.fullmatch("[0-9a-f]{32}", maker):
             raise Trouble(f"An input is not here as it was: {path}.")
-        click.echo(f"{path} is not here as it was: run {maker}, which made it, is replayed.")
+        click.echo(
+            f"{path} is not here as it was: run {maker}, which made it, is replayed."
+        )
 
 
 def remake_inputs(

@@ -6,6 +6,7 @@ pipeline should not wait.
 
 from __future__ import annotations
 
+import difflib
 import logging
 import os
 import re
@@ -30,6 +31,13 @@ FIRST = {
 HURRIED = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOUT": "5"}
 LAST = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "4", "MLFLOW_HTTP_REQUEST_TIMEOUT": "8"}
 PATIENT = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "5", "MLFLOW_HTTP_REQUEST_TIMEOUT": "20"}
+# The keys of mlflow.yml, and their types.
+SETTINGS: dict[str, Any] = {
+    "tracking_uri": str,
+    "experiment_name": str,
+    "artifact_location": str,
+    "lock_timeout": (int, float),
+}
 QUIET = "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT"
 DATABASES = ("postgresql", "mysql", "mssql")
 LOCKS = {
@@ -88,9 +96,36 @@ def read_config(loader: Any) -> dict[str, Any]:
     """Return the contents of mlflow.yml; nothing where a project has none."""
     loader.config_patterns.setdefault("mlflow", ["mlflow*", "mlflow*/**", "**/mlflow*"])
     try:
-        return loader["mlflow"]
+        config = loader["mlflow"]
     except MissingConfigException:
         return {}
+    check_config(config)
+    return config
+
+
+def check_config(config: dict[str, Any]) -> None:
+    """Refuse what mlflow.yml does not know: runs would go where nobody wants them.
+
+    Raises:
+        ClickException: Names the key, and what may have been meant.
+    """
+    for key, value in config.items():
+        if key not in SETTINGS:
+            near = difflib.get_close_matches(str(key), SETTINGS, 1, 0.5)
+            meant = (
+                f"did you mean {near[0]}?"
+                if near
+                else "it knows " + ", ".join(SETTINGS)
+            )
+            said = (
+                " (of the plugin kedro-mlflow)" if key in ("server", "tracking") else ""
+            )
+            raise ClickException(f"mlflow.yml does not know {key}{said}: {meant}")
+        if value is not None and not isinstance(value, SETTINGS[key]):
+            wanted = "a number" if key == "lock_timeout" else "a text"
+            raise ClickException(
+                f"{key} in mlflow.yml is {value!r}: it must be {wanted}"
+            )
 
 
 def export(name: str, value: str) -> None:
@@ -259,8 +294,15 @@ def new_run(experiment: str, tags: dict[str, str]) -> Any:
             return mlflow.start_run(**new)
         except MlflowException:
             same = f"tags.`creation.id` = '{unique}'"
-            if made := mlflow.MlflowClient().search_runs([experiment], same):
-                return mlflow.start_run(run_id=made[0].info.run_id)
+            client = mlflow.MlflowClient()
+            for made in client.search_runs([experiment], same):
+                try:
+                    return mlflow.start_run(run_id=made.info.run_id)
+                except Exception as error:  # it is made, but cannot be worked with
+                    client.set_terminated(made.info.run_id, "FAILED")
+                    raise ClickException(
+                        f"MLflow cannot start the run: {first_line(error)}"
+                    ) from error
             new["tags"]["creation.again"] = "true"
             return mlflow.start_run(**new)
 
@@ -399,6 +441,8 @@ def experiment_id(config: dict[str, Any], project: Path) -> str:
         experiment = client.get_experiment(given)
     elif not (experiment := client.get_experiment_by_name(name)):
         location = config.get("artifact_location")
+        if location and "://" not in location:
+            location = str(project / location)  # which an absolute path leaves as it is
         if file := sqlite_file(uri) or (uri.startswith(DATABASES) and project / "any"):
             # MLflow would put artifacts into ./mlruns of whatever directory this is.
             folder = file.absolute().parent / "mlruns" / re.sub(r"[^\w.-]+", "_", name)

@@ -118,14 +118,14 @@ def report_accuracy(test: pd.DataFrame, predictions: pd.DataFrame) -> dict[str, 
 
 
 def promote_model(
-    model_uri: str, test: pd.DataFrame, options: dict[str, Any]
+    model_uri: str, test: pd.DataFrame, options: tracking.PromoteOptions
 ) -> dict[str, Any]:
     """Register the model; it becomes champion if it is as good as the present one.
 
     Args:
         model_uri: The logged model.
         test: The rows by which it and the champion are measured.
-        options: ``name``, ``metric``, ``better`` and ``margin``.
+        options: What decides, from ``promote_options``.
 
     Returns:
         The decision, and what it was made from.
@@ -134,4 +134,4 @@ def promote_model(
     def measure_model(model: Pipeline, rows: pd.DataFrame) -> dict[str, float]:
         return measure(rows, predict(model, rows))
 
-    return tracking.promote(model_uri, measure_model, test, **options)
+    return tracking.promote(model_uri, measure_model, test, options)
