@@ -12,6 +12,7 @@ import re
 import sqlite3
 import sys
 from contextlib import closing
+from difflib import get_close_matches
 from functools import lru_cache
 from importlib.util import find_spec
 from io import TextIOWrapper
@@ -21,6 +22,7 @@ from shutil import which
 
 PROJECT = Path(__file__).resolve().parent
 OLDEST_PYTHON = (3, 10)
+DEFAULT = "sqlite:///mlflow.db"
 DATABASES = ("postgresql", "mysql", "mssql")
 # Waits of 0, 4, 8, 16, 32 seconds: servers may restart, and a dead one costs a minute.
 HTTP = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "5", "MLFLOW_HTTP_REQUEST_TIMEOUT": "20"}
@@ -28,6 +30,7 @@ LOGIN = "export MLFLOW_TRACKING_USERNAME=... MLFLOW_TRACKING_PASSWORD=... (or _T
 OTHER = "start or repair it, or choose another MLFLOW_TRACKING_URI"
 UV = "" if find_spec("pip") or not which("uv") else "uv "
 INSTALL = f"{UV}pip install -r requirements.txt"
+SETTINGS = ("tracking_uri", "experiment_name", "artifact_location", "lock_timeout")
 SOURCE, TOOLS = "source config.sh", ("uv", "pyenv")
 
 
@@ -53,7 +56,7 @@ def setting(key: str) -> str:
 
 def configured_uri() -> str:
     """Where mlflow.yml says to record; relative SQLite paths start at the project."""
-    uri = setting("tracking_uri") or "sqlite:///mlflow.db"
+    uri = setting("tracking_uri") or DEFAULT
     file = re.fullmatch(r"sqlite:///([^/].*)", uri)
     return f"sqlite:///{PROJECT / file[1]}" if file else uri
 
@@ -178,6 +181,24 @@ def conda_row() -> tuple[str, ...]:
     return "note", "conda", f"{home}, which MLflow is not told of", SOURCE
 
 
+def config_rows() -> list[tuple[str, ...]]:
+    """A row for each key that mlflow.yml does not know: kedro would refuse it."""
+    rows: list[tuple[str, ...]] = []
+    for file in sorted((PROJECT / "conf").glob("*/mlflow.yml")):
+        for key in re.findall(
+            r"""^["']?(\w+)["']?[ \t]*:""", file.read_text("utf-8-sig"), re.M
+        ):
+            if key not in SETTINGS:
+                near = get_close_matches(key, SETTINGS, 1, 0.5) or [
+                    " or ".join(SETTINGS)
+                ]
+                where = file.relative_to(PROJECT).as_posix()
+                rows.append(
+                    ("FAIL", "mlflow.yml", f"{where} has {key}", f"it is {near[0]}")
+                )
+    return rows
+
+
 def git_row() -> tuple[str, ...]:
     """Whether a run can name the commit that made it."""
     if not which("git"):
@@ -195,6 +216,10 @@ def tracking_row(uri: str, offline: bool) -> tuple[str, ...]:
     connection is opened, where MLflow would make its tables.
     """
     shown, row = mask(uri), "tracking"
+    if is_folder(uri) and not os.environ.get("MLFLOW_ALLOW_FILE_STORE"):
+        folder = re.sub("^file:(//)?", "", uri)
+        move = f"mlflow migrate-filestore --source {quote(folder)} --target {DEFAULT}"
+        return "FAIL", row, f"{shown} is a folder: MLflow wants a database", move
     if uri.startswith("sqlite:///"):
         return sqlite_row(PROJECT / uri[len("sqlite:///") :].split("?")[0])
     if offline or not uri.startswith(("http", *DATABASES)) or not find_spec("mlflow"):
@@ -215,6 +240,11 @@ def tracking_row(uri: str, offline: bool) -> tuple[str, ...]:
         said = "does not answer" if "Max retries" in said else said
         return "FAIL", row, f"{shown}: {said:.150}", LOGIN if refused else OTHER
     return "ok", row, f"{shown} answers", ""
+
+
+def is_folder(uri: str) -> bool:
+    """Whether an address is a folder: a path, or one that begins with file:."""
+    return uri.startswith("file:") or (":" not in uri and uri != "databricks")
 
 
 def sqlite_row(store: Path) -> tuple[str, ...]:
@@ -289,6 +319,7 @@ def main() -> int:
         conda_row(),
         *(("ok" if which(t) else "-", t, which(t) or "not found", "") for t in TOOLS),
         git_row(),
+        *config_rows(),
         tracking_row(uri, "--offline" in sys.argv),
     ]
     tool = max(len(row[1]) for row in rows)

@@ -1,6 +1,7 @@
 """Configuration that cannot work, and models of other environments."""
 
 import re
+from types import SimpleNamespace
 
 import mlflow
 import pandas as pd
@@ -226,3 +227,59 @@ def test_scoring_names_the_versions_of_a_model_that_does_not_work_here(
         registry.load_model(uri)
     assert "does not work here" in caught.value.message
     assert "pip install scikit-learn==" in caught.value.message
+
+
+def check_table(project, monkeypatch, capsys, **variables) -> tuple[int, str]:
+    """Run check.py in a project; return its status and what it printed."""
+    import runpy
+    import sys
+
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(sys, "argv", ["check.py", "--offline"])
+    with pytest.raises(SystemExit) as caught:
+        runpy.run_path(str(project / "check.py"), run_name="__main__")
+    return caught.value.code, capsys.readouterr().out
+
+
+@pytest.mark.parametrize("uri", ["./mlruns", "file:///data/mlruns", "mlruns", "/a/b"])
+def test_the_check_knows_that_mlflow_refuses_folders(project, monkeypatch, capsys, uri):
+    status, said = check_table(project, monkeypatch, capsys, MLFLOW_TRACKING_URI=uri)
+    assert status == 1 and "is a folder: MLflow wants a database" in said
+    assert "mlflow migrate-filestore --source" in said
+    allowed = {"MLFLOW_TRACKING_URI": uri, "MLFLOW_ALLOW_FILE_STORE": "true"}
+    status, said = check_table(project, monkeypatch, capsys, **allowed)
+    assert "is a folder" not in said
+
+
+@pytest.mark.parametrize("env", ["base", "local", "databricks"])
+def test_the_check_knows_the_settings_of_mlflow_yml(project, monkeypatch, capsys, env):
+    status, said = check_table(project, monkeypatch, capsys)
+    assert "mlflow.yml" not in said
+    file = project / "conf" / env / "mlflow.yml"
+    file.write_text("tracking_url: x\n'experiment': y\nlock_timeout: 1\n# server: {}\n")
+    status, said = check_table(project, monkeypatch, capsys)
+    assert status == 1
+    assert f"conf/{env}/mlflow.yml has tracking_url" in said
+    assert "it is tracking_uri" in said and "it is experiment_name" in said
+    assert "server" not in said and "has lock_timeout" not in said
+
+
+def test_another_plugin_that_records_is_named(
+    session_run, module, tmp_path, monkeypatch, caplog
+):
+    about = tmp_path / "site" / "kedro_mlflow-2.0.3.dist-info"
+    about.mkdir(parents=True)
+    (about / "METADATA").write_text("Name: kedro-mlflow\nVersion: 2.0.3\n")
+    hooks = "[kedro.hooks]\nother_hooks = json:dumps\n"  # any object will do
+    (about / "entry_points.txt").write_text(hooks)
+    monkeypatch.syspath_prepend(about.parent)
+    session_run(ONE)
+    assert "The plugin kedro-mlflow is installed" in caplog.text
+    assert 'DISABLE_HOOKS_FOR_PLUGINS = ("kedro_mlflow", "kedro-mlflow")' in caplog.text
+    caplog.clear()
+    hooks = module("tracking.hooks")
+    disabled = {"DISABLE_HOOKS_FOR_PLUGINS": ("kedro_mlflow", "kedro-mlflow")}
+    monkeypatch.setattr(hooks, "settings", SimpleNamespace(**disabled))
+    hooks.warn_of_kedro_mlflow()
+    assert not caplog.text
