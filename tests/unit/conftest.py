@@ -2,17 +2,22 @@
 
 import importlib
 import json
+import logging
 import os
 import shutil
+import signal
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import pytest
 from filelock import FileLock
-from runs import NAME, PACKAGE, REPO, ROOT, Run, recorded
+from local_server import LocalServer
+from runs import AUTHOR, NAME, PACKAGE, REPO, ROOT, Run, recorded
+from runs import run as run_command
 
 STEERING = ("MLFLOW_", "KEDRO_")
 
@@ -46,14 +51,13 @@ def importable(generated) -> Iterator[None]:
     sys.path.remove(str(generated / "src"))
 
 
-@pytest.fixture(autouse=True)
-def clean_process(tmp_path, monkeypatch) -> Iterator[None]:
-    """Leave nothing of a test in this process: variables, active runs, directory."""
+@contextmanager
+def restored_process() -> Iterator[None]:
+    """Leave nothing in this process: variables, active runs, addresses."""
     before = {k: v for k, v in os.environ.items() if not k.startswith(STEERING)}
     before |= {"DO_NOT_TRACK": "1", "MLFLOW_DISABLE_TELEMETRY": "true"}
     os.environ.clear()
     os.environ.update(before)
-    monkeypatch.chdir(tmp_path)
     yield
     if mlflow := sys.modules.get("mlflow"):
         while mlflow.active_run():
@@ -62,6 +66,14 @@ def clean_process(tmp_path, monkeypatch) -> Iterator[None]:
         mlflow.set_registry_uri(None)
     os.environ.clear()
     os.environ.update(before)
+
+
+@pytest.fixture(autouse=True)
+def clean_process(tmp_path, monkeypatch) -> Iterator[None]:
+    """Leave nothing of a test in this process; run it in a folder of its own."""
+    monkeypatch.chdir(tmp_path)
+    with restored_process():
+        yield
 
 
 @pytest.fixture
@@ -74,14 +86,8 @@ def module(importable) -> Callable[[str], ModuleType]:
     return load
 
 
-@pytest.fixture
-def project(generated, empty_store, tmp_path) -> Path:
-    """Return a project folder with a store; its package is the rendered project's.
-
-    It holds what a run reads. ``src`` is empty: an edit of the package takes
-    ``edited_project`` of the commands, where each command is a process of its own.
-    """
-    folder = tmp_path / REPO
+def make_project(generated: Path, empty_store: Path, folder: Path) -> Path:
+    """Lay out what a run reads: settings, data, a store; ``src`` is empty."""
     for name in ("conf", "data"):
         shutil.copytree(generated / name, folder / name)
     for name in ("pyproject.toml", "requirements.txt", "MLproject", "check.py"):
@@ -91,29 +97,102 @@ def project(generated, empty_store, tmp_path) -> Path:
     return folder
 
 
+def run_session(
+    folder: Path, pipeline=None, *, env=None, runtime_params=None, **options
+) -> Any:
+    """Run a pipeline, by default the project's own, in a real Kedro session."""
+    from kedro.framework import project as kedro_project
+    from kedro.framework.session import KedroSession
+    from kedro.framework.startup import bootstrap_project
+
+    bootstrap_project(folder)
+    if pipeline is not None:
+        kedro_project.pipelines["__default__"] = pipeline
+    made = KedroSession.create(folder, env=env, runtime_params=runtime_params)
+    with made as session:
+        return session.run(**options)
+
+
 @pytest.fixture
-def session_run(project, monkeypatch) -> Callable[..., Any]:
+def project(generated, empty_store, tmp_path) -> Path:
+    """Return a project folder with a store; its package is the rendered project's.
+
+    It holds what a run reads. ``src`` is empty: an edit of the package takes
+    ``edited_project`` of the commands, where each command is a process of its own.
+    """
+    return make_project(generated, empty_store, tmp_path / REPO)
+
+
+@pytest.fixture
+def session_run(project) -> Callable[..., Any]:
     """Return a function that runs a pipeline in a real Kedro session.
 
     The function takes a ``Pipeline`` (default: the project's own), ``env`` and
     ``runtime_params`` of the session, and what ``KedroSession.run`` takes.
     """
-    from kedro.framework import project as kedro_project
-    from kedro.framework.session import KedroSession
-    from kedro.framework.startup import bootstrap_project
 
-    def run(pipeline=None, *, env=None, runtime_params=None, folder=project, **options):
-        bootstrap_project(folder)
-        if pipeline is not None:
-            kedro_project.pipelines["__default__"] = pipeline
-        made = KedroSession.create(folder, env=env, runtime_params=runtime_params)
-        with made as session:
-            return session.run(**options)
+    def run(pipeline=None, *, folder=project, **options):
+        return run_session(folder, pipeline, **options)
 
     return run
+
+
+@pytest.fixture(scope="session")
+def trained(shared, generated, empty_store) -> Path:
+    """Return a project in git in which one run has trained; tests must not change it.
+
+    Its ``mlflow.db`` holds that run, and the champion that it has registered.
+    """
+    folder = shared / "trained" / REPO
+    with FileLock(shared / "trained.lock"):
+        if not (done := folder.with_suffix(".done")).exists():
+            make_project(generated, empty_store, folder)
+            shutil.copy(generated / ".gitignore", folder)
+            for words in (
+                ("init", "--quiet", "--initial-branch=main"),
+                ("add", "--all"),
+                ("commit", "--quiet", "--message=first"),
+            ):
+                run_command("git", *AUTHOR, *words, cwd=folder)
+            with restored_process():
+                run_session(folder)
+            done.touch()
+    return folder
+
+
+@pytest.fixture
+def trained_project(trained, module, tmp_path) -> Path:
+    """Return a copy of ``trained``; MLflow is led to its store."""
+    folder = shutil.copytree(trained, tmp_path / "trained" / REPO)
+    module("tracking.store").bring_home(folder / "mlflow.db", folder)
+    os.environ["MLFLOW_TRACKING_URI"] = f"sqlite:///{folder}/mlflow.db"
+    return folder
 
 
 @pytest.fixture
 def runs_of(project) -> Callable[[], list[Run]]:
     """Return a function that reads all runs of the project's store, oldest first."""
     return lambda: recorded(project)
+
+
+@pytest.fixture
+def server(empty_store, tmp_path) -> Iterator[LocalServer]:
+    """Return a real MLflow server whose requests a test can break."""
+    server = LocalServer(tmp_path / "server", empty_store)
+    yield server
+    server.close()
+
+
+@pytest.fixture
+def messages() -> Iterator[list[str]]:
+    """Return what the package logs, at INFO and above."""
+    said: list[str] = []
+    handler = logging.Handler()
+    handler.emit = lambda record: said.append(record.getMessage())  # type: ignore
+    logger = logging.getLogger(f"{PACKAGE}.tracking")  # Kedro configures its parent
+    level = logger.level
+    logger.setLevel(logging.INFO)
+    logger.addHandler(handler)
+    yield said
+    logger.removeHandler(handler)
+    logger.setLevel(level)
