@@ -51,17 +51,27 @@ def importable(generated) -> Iterator[None]:
     sys.path.remove(str(generated / "src"))
 
 
+def end_active_runs() -> None:
+    """Take what a test has left active off MLflow's stack."""
+    import mlflow
+
+    while mlflow.active_run():
+        mlflow.end_run()
+
+
 @contextmanager
 def restored_process() -> Iterator[None]:
-    """Leave nothing in this process: variables, active runs, addresses."""
+    """Leave nothing in this process: variables, active runs, addresses, handlers."""
+    handlers = {n: signal.getsignal(n) for n in (signal.SIGTERM, signal.SIGINT)}
     before = {k: v for k, v in os.environ.items() if not k.startswith(STEERING)}
     before |= {"DO_NOT_TRACK": "1", "MLFLOW_DISABLE_TELEMETRY": "true"}
     os.environ.clear()
     os.environ.update(before)
     yield
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
     if mlflow := sys.modules.get("mlflow"):
-        while mlflow.active_run():
-            mlflow.end_run()
+        end_active_runs()
         mlflow.set_tracking_uri(None)
         mlflow.set_registry_uri(None)
     os.environ.clear()
@@ -180,6 +190,7 @@ def server(empty_store, tmp_path) -> Iterator[LocalServer]:
     """Return a real MLflow server whose requests a test can break."""
     server = LocalServer(tmp_path / "server", empty_store)
     yield server
+    end_active_runs()
     server.close()
 
 
