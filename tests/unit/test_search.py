@@ -207,3 +207,13 @@ def test_a_search_that_fails_says_where_it_was(tune, runs_of):
         tune(search="GridSearchCV", param_grid={"unknown__option": [1]})
     (run,) = runs_of()
     assert run.status == "FAILED" and run.tags["failure.node"] == "tune_model"
+
+
+def test_a_training_does_not_search(importable):
+    from kedro.framework.project import configure_project, pipelines
+
+    configure_project(PACKAGE)
+    trains = {node.name for node in pipelines["__default__"].nodes}
+    searches = {node.name for node in pipelines["tune"].nodes}
+    assert "train_model" in trains and "tune_model" not in trains
+    assert {"tune_model", "promote_model"} < searches
