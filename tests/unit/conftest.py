@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
@@ -63,11 +63,14 @@ def end_active_runs() -> None:
 def restored_process() -> Iterator[None]:
     """Leave nothing in this process: variables, active runs, addresses, handlers."""
     handlers = {n: signal.getsignal(n) for n in (signal.SIGTERM, signal.SIGINT)}
-    before = {k: v for k, v in os.environ.items() if not k.startswith(STEERING)}
-    before |= {"DO_NOT_TRACK": "1", "MLFLOW_DISABLE_TELEMETRY": "true"}
-    os.environ.clear()
-    os.environ.update(before)
+    silent = {"DO_NOT_TRACK": "1", "MLFLOW_DISABLE_TELEMETRY": "true"}
+    before = os.environ | silent
+    for name in [name for name in before if name.startswith(STEERING)]:
+        os.environ.pop(name, None)
+    os.environ.update(silent)
+    warned = logging.getLogger("py.warnings").level
     yield
+    logging.getLogger("py.warnings").setLevel(warned)
     for number, handler in handlers.items():
         signal.signal(number, handler)
     if mlflow := sys.modules.get("mlflow"):
@@ -115,7 +118,10 @@ def run_session(
     from kedro.framework.session import KedroSession
     from kedro.framework.startup import bootstrap_project
 
-    bootstrap_project(folder)
+    if kedro_project.PACKAGE_NAME == PACKAGE:  # loading the settings again takes time
+        kedro_project.pipelines.configure(f"{PACKAGE}.pipeline_registry")
+    else:
+        bootstrap_project(folder)
     if pipeline is not None:
         kedro_project.pipelines["__default__"] = pipeline
     made = KedroSession.create(folder, env=env, runtime_params=runtime_params)
@@ -170,13 +176,57 @@ def trained(shared, generated, empty_store) -> Path:
     return folder
 
 
+@pytest.fixture(scope="session")
+def copy_store(importable) -> Callable[[Path, Path], Path]:
+    """Return a function that copies a project, and the paths in its store with it."""
+    from iris_flowers.tracking import store
+
+    def copy(template: Path, folder: Path) -> Path:
+        shutil.copytree(template, folder, symlinks=True)
+        store.bring_home(folder / "mlflow.db", folder)
+        return folder
+
+    return copy
+
+
 @pytest.fixture
-def trained_project(trained, module, tmp_path) -> Path:
+def trained_project(trained, copy_store, tmp_path) -> Path:
     """Return a copy of ``trained``; MLflow is led to its store."""
-    folder = shutil.copytree(trained, tmp_path / "trained" / REPO)
-    module("tracking.store").bring_home(folder / "mlflow.db", folder)
+    folder = copy_store(trained, tmp_path / "trained" / REPO)
     os.environ["MLFLOW_TRACKING_URI"] = f"sqlite:///{folder}/mlflow.db"
     return folder
+
+
+@pytest.fixture(scope="session")
+def session_in(importable) -> Callable[..., Any]:
+    """Return ``session_run`` for fixtures of modules: it takes the folder, too."""
+
+    def run(folder: Path, pipeline=None, **options):
+        with restored_process():
+            return run_session(folder, pipeline, **options)
+
+    return run
+
+
+@pytest.fixture
+def kedro_in_process(module) -> Callable[..., Any]:
+    """Return a function that calls one of the project's own commands of ``kedro``.
+
+    The function takes the words, the folder, and environment variables; it returns
+    what click's ``CliRunner`` does, and leaves the process as it was.
+    """
+    from click.testing import CliRunner
+    from kedro.framework import project as kedro_project
+
+    def call(*words, folder: Path, **env: str):
+        if kedro_project.PACKAGE_NAME != PACKAGE:  # it takes a third of a second
+            kedro_project.configure_project(PACKAGE)
+        with restored_process():
+            os.environ.update(env)
+            cli, metadata = module("cli").cli, SimpleNamespace(project_path=folder)
+            return CliRunner().invoke(cli, list(map(str, words)), obj=metadata)
+
+    return call
 
 
 @pytest.fixture
