@@ -64,6 +64,10 @@ class LocalServer:
         """
         self._faults += [(request, fault)] * times
 
+    def repair(self) -> None:
+        """Break no more requests."""
+        self._faults.clear()
+
     def do_the_rest(self) -> None:
         """Do the requests that were left for later."""
         while self._undone:
