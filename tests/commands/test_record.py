@@ -44,12 +44,12 @@ def kedro(kedro):
 
 
 @pytest.fixture
-def mine(life) -> Path:
+def mine(project_with_store) -> Path:
     """Return a project in git, with a store."""
-    git(life, "init", "--quiet", "--initial-branch=main")
-    git(life, "add", "--all")
-    git(life, "commit", "--quiet", "--message=first")
-    return life
+    git(project_with_store, "init", "--quiet", "--initial-branch=main")
+    git(project_with_store, "add", "--all")
+    git(project_with_store, "commit", "--quiet", "--message=first")
+    return project_with_store
 
 
 def environment(project: Path, run_id: str) -> Path:
@@ -200,14 +200,18 @@ def snapshot(project: Path) -> dict[str, bytes]:
     return {name: p.read_bytes() for name, p in names.items() if not kept.match(name)}
 
 
-def test_a_run_made_outside_git_is_replayed_with_the_code_at_hand(life, kedro):
-    inner = life / "src" / PACKAGE / "data"  # not the data that are left out
+def test_a_run_made_outside_git_is_replayed_with_the_code_at_hand(
+    project_with_store, kedro
+):
+    inner = (
+        project_with_store / "src" / PACKAGE / "data"
+    )  # not the data that are left out
     inner.mkdir()
     (inner / "__init__.py").touch()
-    settings = life / "src" / PACKAGE / "settings.py"
+    settings = project_with_store / "src" / PACKAGE / "settings.py"
     settings.write_text(settings.read_text() + f"\nimport {PACKAGE}.data  # noqa\n")
     kedro("run", PART)
-    done = kedro("replay", recorded(life)[0].id)
+    done = kedro("replay", recorded(project_with_store)[0].id)
     assert "today's code is used" in done.stdout
     assert answer(done)[-1] == "equal"
 
