@@ -6,6 +6,7 @@ import shutil
 import signal
 import sqlite3
 import threading
+from functools import partial
 from pathlib import Path
 
 import mlflow
@@ -308,27 +309,33 @@ def test_a_launcher_ends_its_run_itself(
 
 
 # What is told by the next start, when `mlflow run` itself was killed.
-LATER = {"succeeds": "FINISHED", "raises": "FAILED", "is interrupted": "KILLED"}
+LATER = {
+    succeed: "FINISHED",
+    fail: "FAILED",
+    interrupt: "KILLED",
+    mlflow.end_run: "FINISHED",
+    partial(mlflow.start_run, nested=True): "FINISHED",
+}
 
 
-@pytest.mark.parametrize("outcome", LATER)
+@pytest.mark.parametrize("function", LATER)
 def test_mlflow_run_ends_its_run_or_the_next_start_does(
-    outcome, launched, session_run, runs_of, project, module
+    function, launched, session_run, runs_of, project, module
 ):
     mlflow.MlflowClient().set_tag(launched, "mlflow.project.entryPoint", "main")
-    functions = {"succeeds": succeed, "raises": fail, "is interrupted": interrupt}
     try:
-        session_run(one(functions[outcome]))
+        session_run(one(function))
     except (ValueError, KeyboardInterrupt):
         module("settings").HOOKS[0]._end_open_runs()
+    (found, *_) = runs_of()
     # It ends the run by our exit status; but may be interrupted with us.
-    now = "KILLED" if outcome == "is interrupted" else "RUNNING"
-    assert [found.status for found in runs_of()] == [now]
+    now = {interrupt: "KILLED", mlflow.end_run: "FINISHED"}.get(function, "RUNNING")
+    assert (found.id, found.status) == (launched, now)
     assert owed(project) == [launched]
     os.environ.pop("MLFLOW_RUN_ID", None)
     session_run(one(succeed))
-    statuses = [found.status for found in runs_of()]
-    assert statuses == [LATER[outcome], "FINISHED"] and owed(project) == []
+    assert runs_of()[0].status == LATER[function] and owed(project) == []
+    assert {found.status for found in runs_of()[1:]} == {"FINISHED"}
 
 
 def test_a_run_id_that_was_passed_to_workers_is_not_joined(

@@ -170,6 +170,18 @@ def test_a_server_that_is_down(store, project):
     assert "at http://127.0.0.1" in said and URI in said
 
 
+@pytest.mark.parametrize("sourced", [False, True], ids=["", "after config.sh"])
+def test_the_first_contact_waits_ten_seconds_twice(store, project, sourced):
+    os.environ[TIMEOUT] = "60"
+    if sourced:  # set by the script, not by the user
+        os.environ[f"KEDRO_{TIMEOUT}"] = "60"
+    store.configure({}, project)
+    with store.first_contact(project):
+        waits = os.environ[TIMEOUT], os.environ[RETRIES]
+    assert waits == ("10" if sourced else "60", "1")
+    assert os.environ[TIMEOUT] == ("20" if sourced else "60")
+
+
 def test_a_server_that_hangs(store, project):
     os.environ[RETRIES], os.environ[TIMEOUT] = "0", "1"
     with socket.create_server(("127.0.0.1", 0)) as silent:
