@@ -122,8 +122,11 @@ def empty_store(shared) -> Path:
 
 
 @pytest.fixture
-def life(project, empty_store):
-    """Return a project whose train_model behaves as the test asks."""
+def project_with_store(project, empty_store):
+    """Return a project with an empty store; ``BEHAVIOUR`` says what train_model does.
+
+    Without this variable, it trains.
+    """
     (project / "mlflow.db").write_bytes(empty_store.read_bytes())
     nodes = project / "src" / PACKAGE / "pipelines" / "data_science" / "nodes.py"
     head, mark, tail = nodes.read_text().partition("    model = make_pipeline(")

@@ -245,6 +245,20 @@ def recorded(project: Path, database: str = "mlflow.db") -> list[Run]:
     return found
 
 
+def start_waiting(
+    launcher: str, bin_: Path, project: Path, behaviour: str = "wait", **changes: str
+) -> subprocess.Popen:
+    """Start a pipeline in a process of its own; return when its node is at work."""
+    words, env = command(launcher, bin_, project)
+    process = start(*words, cwd=project, **{**env, "BEHAVIOUR": behaviour, **changes})
+    ready, deadline = Path(env["READY"]), time.monotonic() + 120
+    while not ready.exists():
+        assert process.poll() is None and time.monotonic() < deadline
+        time.sleep(0.05)
+    ready.unlink()
+    return process
+
+
 def command(launcher: str, bin_: Path, project: Path) -> tuple[list[str], dict]:
     """Return the words and the environment of a way to run the pipeline."""
     kedro, python = str(bin_ / "kedro"), str(bin_ / "python")
@@ -295,12 +309,15 @@ def command(launcher: str, bin_: Path, project: Path) -> tuple[list[str], dict]:
     return words, env | extra
 
 
-def launch(launcher, bin_, project, **changes: str) -> subprocess.CompletedProcess:
+def launch(
+    launcher, bin_, project, run=run, **changes: str
+) -> subprocess.CompletedProcess:
+    """Run the pipeline; ``run`` may be that of a ``ForkServer``."""
     words, env = command(launcher, bin_, project)
     return run(*words, cwd=project, ok=False, **{**env, **changes})
 
 
-def run_script(text: str, bin_, project, launcher="session", cwd=None):
+def run_script(text: str, bin_, project, launcher="session", cwd=None, run=run):
     """Run Python text with the environment that a launcher would have."""
     _, env = command(launcher, bin_, project)
     return run(bin_ / "python", "-c", text, cwd=cwd or project, **env)

@@ -3,32 +3,12 @@
 import json
 import re
 import shutil
-import signal
-import time
 
 import pytest
-import yaml
 from mlflow import MlflowClient
-from runs import PACKAGE, free_port, path_of, point_at, recorded, run, start, wait_for
+from runs import PACKAGE, path_of, recorded
 
 C = "logisticregression__C"
-COST = f"""
-import sys, time
-from pathlib import Path
-import mlflow
-sys.path.insert(0, "src")
-from {PACKAGE} import tracking
-
-names = ("mean_fit_time", "std_fit_time", "mean_score_time", "std_score_time",
-         "mean_test_score", "std_test_score", "rank_test_score")
-tried = [tracking.Candidate({{"a__C": i, "a__b": None}}, dict.fromkeys(names, 0.5), 0.1)
-         for i in range(50)]
-with mlflow.start_run():
-    tracking.log_search(tried[:2], began=time.time(), best=0)  # imports
-    began = time.process_time()
-    tracking.log_search(tried, began=time.time(), best=0)
-    print((time.process_time() - began) / len(tried))
-"""
 
 
 def tuned(project):
@@ -37,14 +17,6 @@ def tuned(project):
     (parent,) = (one for one in runs if one.tags.get("kedro.pipeline") == "tune")
     children = [r for r in runs if r.tags.get("mlflow.parentRunId") == parent.id]
     return parent, sorted(children, key=lambda r: int(r.tags["search.candidate"]))
-
-
-def set_options(project, **options) -> None:
-    """Write options of the search into parameters.yml."""
-    file = project / "conf" / "base" / "parameters.yml"
-    parameters = yaml.safe_load(file.read_text())
-    parameters["tune_options"] = options
-    file.write_text(yaml.safe_dump(parameters))
 
 
 @pytest.fixture
@@ -80,85 +52,13 @@ def test_a_search_is_one_run_with_a_child_a_candidate(project, kedro):
     metrics = json.loads((project / "data/08_reporting/metrics.json").read_text())
     assert metrics.items() <= parent.metrics.items()
 
-    trains = kedro("registry", "describe").stdout
-    assert "train_model" in trains and "tune_model" not in trains
 
-
-SEARCHES = {
-    "RandomizedSearchCV": {"param_distributions": {C: [0.1, 1, 10]}, "n_iter": 2},
-    "HalvingGridSearchCV": {"param_grid": {C: [0.1, 1, 10]}, "cv": 2, "factor": 3},
-}
-
-
-@pytest.mark.parametrize("search", SEARCHES)
-def test_other_searches(search, project, bin_):
-    set_options(project, search=search, **SEARCHES[search])
-    words = ("run", ".", "-e", "tune", "--env-manager=local", "-P")
-    env = {"PATH": path_of(bin_)}
-    env["MLFLOW_TRACKING_URI"] = f"sqlite:///{project}/mlflow.db"
-    run(bin_ / "mlflow", *words, "params=parallel.n_jobs=1", cwd=project, **env)
-    parent, children = tuned(project)
-    assert parent.status == "FINISHED"
-    halving = search.startswith("Halving")
-    assert len(children) == (4 if halving else 2)
-    assert {child.metrics.get("iter") for child in children} == (
-        {0.0, 1.0} if halving else {None}
-    )
-
-
-def test_a_candidate_that_cannot_be_fitted_has_failed(project, kedro):
-    grid = [{C: [1.0, -1.0]}, {"logisticregression__class_weight": [None, "balanced"]}]
-    set_options(project, search="GridSearchCV", param_grid=grid)
-    kedro("run", "--pipelines=tune", "--params=parallel.n_jobs=1")
-    parent, children = tuned(project)
-    statuses = [child.status for child in children]
-    assert statuses == ["FINISHED", "FAILED", "FINISHED", "FINISHED"]
-    assert parent.status == "FINISHED"
-
-
-def test_a_candidate_costs_little(project, bin_):
+def test_mlflow_run_searches(project, fork, bin_):
+    words = ("-e", "tune", "--env-manager=local")
+    given = ("-P", "params=parallel.n_jobs=1,tune_options.cv=2")
     env = {"MLFLOW_TRACKING_URI": f"sqlite:///{project}/mlflow.db"}
-    done = run(bin_ / "python", "-c", COST, cwd=project, **env)
-    assert float(done.stdout.split()[-1]) < 0.02  # seconds of processor time
-
-
-def search_on(address, project, workbench, log):
-    """Start a search on a cluster that takes a while."""
-    point_at(address, project)
-    values = [0.01 * 1.2**n for n in range(40)]
-    set_options(project, search="GridSearchCV", cv=15, param_grid={C: values})
-    words = (workbench / "kedro", "run", "--pipelines=tune", "--env=cluster")
-    env = {"PATH": path_of(workbench), "COLUMNS": "300"}
-    return start(*words, cwd=project, output=log.open("w"), **env)
-
-
-def test_a_worker_dies_and_the_search_finishes(cluster, project, workbench, tmp_path):
-    log = tmp_path / "log"
-    search = search_on(cluster.address, project, workbench, log)
-    wait_for(r"with 2 concurrent workers[^$]*Done +\d+ tasks", log, search)
-    cluster.workers[0].send_signal(signal.SIGKILL)
-    assert search.wait(300) == 0, log.read_text()[-4000:]
+    env["PATH"] = path_of(bin_)
+    fork.run(bin_ / "mlflow", "run", ".", *words, *given, cwd=project, **env)
     parent, children = tuned(project)
-    assert {child.status for child in children} == {"FINISHED"} and len(children) == 40
-    assert parent.status == "FINISHED" and "figures/search.png" in parent.artifacts
-    assert parent.tags["kedro.env"] == "cluster"
-
-
-@pytest.mark.parametrize("when", ["at the start", "in mid-search"])
-def test_a_scheduler_is_gone(when, cluster, project, workbench, tmp_path):
-    log, address = tmp_path / "log", cluster.address
-    if when == "at the start":
-        address = f"tcp://127.0.0.1:{free_port()}"
-    search = search_on(address, project, workbench, log)
-    pattern = "Running node: tune_model"
-    if when == "in mid-search":
-        pattern = r"Done +\d+ tasks"
-    wait_for(pattern, log, search)
-    began = time.monotonic()
-    cluster.scheduler.send_signal(signal.SIGKILL)
-    assert search.wait(120) == 1
-    assert time.monotonic() - began < 60
-    parent, children = tuned(project)
-    assert parent.status == "FAILED" and children == []
-    assert f"the search on {address} has failed" in parent.tags["failure.error"]
-    assert parent.tags["failure.node"] == "tune_model"
+    assert {run.status for run in (parent, *children)} == {"FINISHED"}
+    assert len(children) == 10 and parent.params["tune_options.cv"] == "2"

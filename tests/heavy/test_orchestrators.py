@@ -6,8 +6,11 @@ from runs import METRICS, PACKAGE, build_environment, path_of, recorded, run, st
 
 
 @pytest.fixture
-def client(life):
-    return MlflowClient(f"sqlite:///{life}/mlflow.db", f"sqlite:///{life}/mlflow.db")
+def client(project_with_store):
+    return MlflowClient(
+        f"sqlite:///{project_with_store}/mlflow.db",
+        f"sqlite:///{project_with_store}/mlflow.db",
+    )
 
 
 @pytest.fixture
@@ -19,34 +22,34 @@ def opened(client) -> str:
     return client.create_run(experiment, run_name="nightly").info.run_id
 
 
-def test_nodes_that_share_a_run(life, bin_, client, opened):
+def test_nodes_that_share_a_run(project_with_store, bin_, client, opened):
     words = (bin_ / "kedro", "run")
     env = {"PATH": path_of(bin_), "MLFLOW_RUN_ID": opened}
 
     def node(name: str, ok: bool = True, **changes: str) -> int:
         return run(
-            *words, f"--nodes={name}", cwd=life, ok=ok, **env, **changes
+            *words, f"--nodes={name}", cwd=project_with_store, ok=ok, **env, **changes
         ).returncode
 
     node("split_data")
     assert node("train_model", ok=False, BEHAVIOUR="raise") == 1
-    (one,) = recorded(life)
+    (one,) = recorded(project_with_store)
     assert (
         one.status == "RUNNING"
     )  # it is the orchestrator that gives up, or tries again
     assert one.tags["failure.node"] == "train_model"
     node("train_model")
     side_by_side = [
-        start(*words, f"--nodes={name}", cwd=life, **env)
+        start(*words, f"--nodes={name}", cwd=project_with_store, **env)
         for name in ("log_model", "predict")
     ]
     assert [process.wait(300) for process in side_by_side] == [0, 0]
     for name in ("report_accuracy", "draw_quality", "promote_model"):
         node(name)
-    assert recorded(life)[0].status == "RUNNING"
+    assert recorded(project_with_store)[0].status == "RUNNING"
     client.set_terminated(opened, "FINISHED")
 
-    (one,) = recorded(life)
+    (one,) = recorded(project_with_store)
     assert (one.id, one.name, one.status) == (opened, "nightly", "FINISHED")
     assert one.experiment == "elsewhere"
     assert METRICS <= one.metrics.keys()
@@ -55,7 +58,7 @@ def test_nodes_that_share_a_run(life, bin_, client, opened):
     assert pictures | {"data/iris.csv", "failure/traceback.txt"} <= one.artifacts
     assert one.tags["registry.decision"] == "champion"
     assert client.get_model_version_by_alias(PACKAGE, "champion").run_id == opened
-    assert not list((life / ".runs").glob("*"))
+    assert not list((project_with_store / ".runs").glob("*"))
 
 
 def test_kedro_airflow_makes_a_dag_that_airflow_takes(project, tmp_path):

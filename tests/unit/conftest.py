@@ -2,17 +2,22 @@
 
 import importlib
 import json
+import logging
 import os
 import shutil
+import signal
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
 from filelock import FileLock
-from runs import NAME, PACKAGE, REPO, ROOT, Run, recorded
+from local_server import LocalServer
+from runs import AUTHOR, NAME, PACKAGE, REPO, ROOT, Run, recorded
+from runs import run as run_command
 
 STEERING = ("MLFLOW_", "KEDRO_")
 
@@ -46,22 +51,42 @@ def importable(generated) -> Iterator[None]:
     sys.path.remove(str(generated / "src"))
 
 
-@pytest.fixture(autouse=True)
-def clean_process(tmp_path, monkeypatch) -> Iterator[None]:
-    """Leave nothing of a test in this process: variables, active runs, directory."""
-    before = {k: v for k, v in os.environ.items() if not k.startswith(STEERING)}
-    before |= {"DO_NOT_TRACK": "1", "MLFLOW_DISABLE_TELEMETRY": "true"}
-    os.environ.clear()
-    os.environ.update(before)
-    monkeypatch.chdir(tmp_path)
+def end_active_runs() -> None:
+    """Take what a test has left active off MLflow's stack."""
+    import mlflow
+
+    while mlflow.active_run():
+        mlflow.end_run()
+
+
+@contextmanager
+def restored_process() -> Iterator[None]:
+    """Leave nothing in this process: variables, active runs, addresses, handlers."""
+    handlers = {n: signal.getsignal(n) for n in (signal.SIGTERM, signal.SIGINT)}
+    silent = {"DO_NOT_TRACK": "1", "MLFLOW_DISABLE_TELEMETRY": "true"}
+    before = os.environ | silent
+    for name in [name for name in before if name.startswith(STEERING)]:
+        os.environ.pop(name, None)
+    os.environ.update(silent)
+    warned = logging.getLogger("py.warnings").level
     yield
+    logging.getLogger("py.warnings").setLevel(warned)
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
     if mlflow := sys.modules.get("mlflow"):
-        while mlflow.active_run():
-            mlflow.end_run()
+        end_active_runs()
         mlflow.set_tracking_uri(None)
         mlflow.set_registry_uri(None)
     os.environ.clear()
     os.environ.update(before)
+
+
+@pytest.fixture(autouse=True)
+def clean_process(tmp_path, monkeypatch) -> Iterator[None]:
+    """Leave nothing of a test in this process; run it in a folder of its own."""
+    monkeypatch.chdir(tmp_path)
+    with restored_process():
+        yield
 
 
 @pytest.fixture
@@ -74,14 +99,8 @@ def module(importable) -> Callable[[str], ModuleType]:
     return load
 
 
-@pytest.fixture
-def project(generated, empty_store, tmp_path) -> Path:
-    """Return a project folder with a store; its package is the rendered project's.
-
-    It holds what a run reads. ``src`` is empty: an edit of the package takes
-    ``edited_project`` of the commands, where each command is a process of its own.
-    """
-    folder = tmp_path / REPO
+def make_project(generated: Path, empty_store: Path, folder: Path) -> Path:
+    """Lay out what a run reads: settings, data, a store; ``src`` is empty."""
     for name in ("conf", "data"):
         shutil.copytree(generated / name, folder / name)
     for name in ("pyproject.toml", "requirements.txt", "MLproject", "check.py"):
@@ -91,29 +110,150 @@ def project(generated, empty_store, tmp_path) -> Path:
     return folder
 
 
+def run_session(
+    folder: Path, pipeline=None, *, env=None, runtime_params=None, **options
+) -> Any:
+    """Run a pipeline, by default the project's own, in a real Kedro session."""
+    from kedro.framework import project as kedro_project
+    from kedro.framework.session import KedroSession
+    from kedro.framework.startup import bootstrap_project
+
+    if kedro_project.PACKAGE_NAME == PACKAGE:  # loading the settings again takes time
+        kedro_project.pipelines.configure(f"{PACKAGE}.pipeline_registry")
+    else:
+        bootstrap_project(folder)
+    if pipeline is not None:
+        kedro_project.pipelines["__default__"] = pipeline
+    made = KedroSession.create(folder, env=env, runtime_params=runtime_params)
+    with made as session:
+        return session.run(**options)
+
+
 @pytest.fixture
-def session_run(project, monkeypatch) -> Callable[..., Any]:
+def project(generated, empty_store, tmp_path) -> Path:
+    """Return a project folder with a store; its package is the rendered project's.
+
+    It holds what a run reads. ``src`` is empty: an edit of the package takes
+    ``edited_project`` of the commands, where each command is a process of its own.
+    """
+    return make_project(generated, empty_store, tmp_path / REPO)
+
+
+@pytest.fixture
+def session_run(project) -> Callable[..., Any]:
     """Return a function that runs a pipeline in a real Kedro session.
 
     The function takes a ``Pipeline`` (default: the project's own), ``env`` and
     ``runtime_params`` of the session, and what ``KedroSession.run`` takes.
     """
-    from kedro.framework import project as kedro_project
-    from kedro.framework.session import KedroSession
-    from kedro.framework.startup import bootstrap_project
 
-    def run(pipeline=None, *, env=None, runtime_params=None, folder=project, **options):
-        bootstrap_project(folder)
-        if pipeline is not None:
-            kedro_project.pipelines["__default__"] = pipeline
-        made = KedroSession.create(folder, env=env, runtime_params=runtime_params)
-        with made as session:
-            return session.run(**options)
+    def run(pipeline=None, *, folder=project, **options):
+        return run_session(folder, pipeline, **options)
 
     return run
+
+
+@pytest.fixture(scope="session")
+def trained(shared, generated, empty_store) -> Path:
+    """Return a project in git in which one run has trained; tests must not change it.
+
+    Its ``mlflow.db`` holds that run, and the champion that it has registered.
+    """
+    folder = shared / "trained" / REPO
+    with FileLock(shared / "trained.lock"):
+        if not (done := folder.with_suffix(".done")).exists():
+            make_project(generated, empty_store, folder)
+            shutil.copy(generated / ".gitignore", folder)
+            for words in (
+                ("init", "--quiet", "--initial-branch=main"),
+                ("add", "--all"),
+                ("commit", "--quiet", "--message=first"),
+            ):
+                run_command("git", *AUTHOR, *words, cwd=folder)
+            with restored_process():
+                run_session(folder)
+            done.touch()
+    return folder
+
+
+@pytest.fixture(scope="session")
+def copy_store(importable) -> Callable[[Path, Path], Path]:
+    """Return a function that copies a project, and the paths in its store with it."""
+    from iris_flowers.tracking import store
+
+    def copy(template: Path, folder: Path) -> Path:
+        shutil.copytree(template, folder, symlinks=True)
+        store.bring_home(folder / "mlflow.db", folder)
+        return folder
+
+    return copy
+
+
+@pytest.fixture
+def trained_project(trained, copy_store, tmp_path) -> Path:
+    """Return a copy of ``trained``; MLflow is led to its store."""
+    folder = copy_store(trained, tmp_path / "trained" / REPO)
+    os.environ["MLFLOW_TRACKING_URI"] = f"sqlite:///{folder}/mlflow.db"
+    return folder
+
+
+@pytest.fixture(scope="session")
+def session_in(importable) -> Callable[..., Any]:
+    """Return ``session_run`` for fixtures of modules: it takes the folder, too."""
+
+    def run(folder: Path, pipeline=None, **options):
+        with restored_process():
+            return run_session(folder, pipeline, **options)
+
+    return run
+
+
+@pytest.fixture
+def kedro_in_process(module) -> Callable[..., Any]:
+    """Return a function that calls one of the project's own commands of ``kedro``.
+
+    The function takes the words, the folder, and environment variables; it returns
+    what click's ``CliRunner`` does, and leaves the process as it was.
+    """
+    from click.testing import CliRunner
+    from kedro.framework import project as kedro_project
+
+    def call(*words, folder: Path, **env: str):
+        if kedro_project.PACKAGE_NAME != PACKAGE:  # it takes a third of a second
+            kedro_project.configure_project(PACKAGE)
+        with restored_process():
+            os.environ.update(env)
+            cli, metadata = module("cli").cli, SimpleNamespace(project_path=folder)
+            return CliRunner().invoke(cli, list(map(str, words)), obj=metadata)
+
+    return call
 
 
 @pytest.fixture
 def runs_of(project) -> Callable[[], list[Run]]:
     """Return a function that reads all runs of the project's store, oldest first."""
     return lambda: recorded(project)
+
+
+@pytest.fixture
+def server(empty_store, tmp_path) -> Iterator[LocalServer]:
+    """Return a real MLflow server whose requests a test can break."""
+    server = LocalServer(tmp_path / "server", empty_store)
+    yield server
+    end_active_runs()
+    server.close()
+
+
+@pytest.fixture
+def messages() -> Iterator[list[str]]:
+    """Return what the package logs, at INFO and above."""
+    said: list[str] = []
+    handler = logging.Handler()
+    handler.emit = lambda record: said.append(record.getMessage())  # type: ignore
+    logger = logging.getLogger(f"{PACKAGE}.tracking")  # Kedro configures its parent
+    level = logger.level
+    logger.setLevel(logging.INFO)
+    logger.addHandler(handler)
+    yield said
+    logger.removeHandler(handler)
+    logger.setLevel(level)

@@ -1,0 +1,538 @@
+"""``tracking.registry``: real models, versions and aliases of a SQLite store."""
+
+import json
+import os
+import shutil
+import threading
+from collections.abc import Callable
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import mlflow
+import pandas as pd
+import pytest
+from click import ClickException
+from kedro.pipeline import Node, Pipeline
+from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
+from runs import PACKAGE, REPO
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+FEATURES = ["sepal_length", "sepal_width", "petal_length", "petal_width"]
+FLOWERS = pd.DataFrame([[5.1, 3.5, 1.4, 0.2]], columns=FEATURES)
+
+
+def log(model, **tags: str) -> str:
+    """Log a model to a run of its own, and return its URI."""
+    options = {"serialization_format": "skops", "pip_requirements": ["scikit-learn"]}
+    with mlflow.start_run(tags=tags):
+        return mlflow.sklearn.log_model(model, name="model", **options).model_uri
+
+
+@pytest.fixture(scope="module")
+def template(trained, tmp_path_factory, importable):
+    """Return a copy of the trained project with three more models, and their URIs.
+
+    The champion is version 1, of the training. ``weak`` hardly learns, ``strong`` is
+    surer than the champion, and ``narrow`` knows two columns only.
+    """
+    from iris_flowers.tracking import store
+
+    folder = shutil.copytree(trained, tmp_path_factory.mktemp("template") / REPO)
+    store.bring_home(folder / "mlflow.db", folder)
+    train = pd.read_parquet(folder / "data" / "02_intermediate" / "train.parquet")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{folder}/mlflow.db")
+        patch.setenv("MLFLOW_EXPERIMENT_NAME", PACKAGE)
+        uris = {}
+        for name, strength, columns in (
+            ("weak", 0.0001, FEATURES),
+            ("strong", 10.0, FEATURES),
+            ("narrow", 1.0, FEATURES[:2]),
+        ):
+            model = make_pipeline(StandardScaler(), LogisticRegression(C=strength))
+            uris[name] = log(model.fit(train[columns], train["species"]))
+    return folder, uris
+
+
+@pytest.fixture
+def uris(template) -> dict[str, str]:
+    """Return the URIs of the logged models."""
+    return template[1]
+
+
+@pytest.fixture
+def project(template, module, tmp_path):
+    """Return a copy of the template; MLflow is led to its store and experiment."""
+    folder = shutil.copytree(template[0], tmp_path / REPO)
+    module("tracking.store").bring_home(folder / "mlflow.db", folder)
+    os.environ["MLFLOW_TRACKING_URI"] = f"sqlite:///{folder}/mlflow.db"
+    os.environ["MLFLOW_EXPERIMENT_NAME"] = PACKAGE
+    return folder
+
+
+@pytest.fixture
+def registry(module, project):
+    """Return the module under test; MLflow is led to a store with a champion."""
+    return module("tracking.registry")
+
+
+@pytest.fixture
+def measure(module, project) -> Callable:
+    """Return what measures a model on the test rows, as the pipeline does."""
+    nodes = module("pipelines.data_science.nodes")
+    test = pd.read_parquet(project / "data" / "02_intermediate" / "test.parquet")
+    return lambda model: nodes.measure(test, nodes.predict(model, test))
+
+
+@pytest.fixture
+def promote(registry, measure) -> Callable[..., dict]:
+    """Return a function that measures and promotes a model in a run of its own."""
+
+    def promoted(uri: str, **options):
+        metrics = measure(mlflow.pyfunc.load_model(uri).get_raw_model())
+        options = {"name": PACKAGE, "metric": "accuracy"} | options
+        with mlflow.start_run():
+            return registry.promote(uri, metrics, measure, **options)
+
+    return promoted
+
+
+def versions(name: str = PACKAGE) -> list:
+    """Return the versions, oldest first."""
+    found = MlflowClient().search_model_versions(f"name = '{name}'")
+    return sorted(found, key=lambda version: int(version.version))
+
+
+def aliases(name: str = PACKAGE) -> dict[str, int]:
+    found = MlflowClient().get_registered_model(name).aliases
+    return {alias: int(version) for alias, version in found.items()}
+
+
+def last_run():
+    return mlflow.search_runs(
+        search_all_experiments=True, output_format="list", max_results=1
+    )[0]
+
+
+# The champion
+
+
+def test_the_first_version_is_champion_and_names_its_run_data_and_session(
+    trained_project,
+):
+    (version,) = versions()
+    (run,) = mlflow.search_runs(
+        experiment_names=[PACKAGE], output_format="list", max_results=2
+    )
+    (data,) = (entry.dataset for entry in run.inputs.dataset_inputs)
+    assert aliases() == {"champion": 1}
+    assert version.run_id == run.info.run_id
+    assert version.tags["data.iris.digest"] == data.digest
+    for tag in ("kedro.session_id", "kedro.run_id"):
+        assert version.tags[tag] == run.data.tags[tag]
+    assert run.data.tags["registry.version"] == f"models:/{PACKAGE}/1"
+    for tags in (version.tags, run.data.tags):
+        assert tags["registry.decision"] == "champion"
+        assert tags["registry.metric"] == "accuracy"
+        assert float(tags["registry.score"]) == run.data.metrics["accuracy"]
+    assert version.tags["registry.against"] == "no other champion"
+    model = MlflowClient().get_logged_model(version.source.rpartition("/")[2])
+    shown = json.loads(model.tags["mlflow.modelVersions"])
+    assert shown == [{"name": PACKAGE, "version": 1}]
+
+
+def test_a_worse_version_is_challenger(session_run, project, caplog):
+    from kedro.runner import ThreadRunner
+
+    caplog.set_level("INFO")
+    weak = {"model_options": {"C": 0.0001}}
+    session_run(runtime_params=weak, runner=ThreadRunner())
+    assert f"Model {PACKAGE} version 2 is challenger: accuracy" in caplog.text
+    assert aliases() == {"champion": 1, "challenger": 2}
+    best, worse = versions()
+    assert worse.run_id == last_run().info.run_id
+    for tags in (worse.tags, last_run().data.tags):
+        assert tags["registry.decision"] == "challenger"
+        score = float(best.tags["registry.score"])
+        assert tags["registry.against"] == f"{score:.4g} of version 1"
+        assert float(tags["registry.score"]) < score
+    file = project / "data" / "08_reporting" / "promotion.json"
+    decision = json.loads(file.read_text())
+    assert decision["decision"] == "challenger"
+    assert decision["version"] == f"models:/{PACKAGE}/2"
+
+
+def test_an_equal_version_is_champion(promote, uris):
+    assert promote(uris["weak"])["decision"] == "challenger"
+    assert promote(uris["strong"])["decision"] == "champion"
+    assert aliases() == {"champion": 3, "challenger": 2}
+
+
+@pytest.mark.parametrize("margin, decision", [(0.01, "champion"), (0.5, "challenger")])
+def test_the_metric_and_the_margin_are_settings(promote, uris, margin, decision):
+    less = {"metric": "log_loss", "better": "less", "margin": margin}
+    promoted = promote(uris["strong"], **less)
+    loss = float(promoted["against"].removesuffix(" of version 1"))
+    assert (promoted["decision"], promoted["metric"]) == (decision, "log_loss")
+    assert (promoted["score"] <= loss - margin) == (decision == "champion")
+    assert aliases() == {"champion": 1} | {decision: 2}
+    tags = last_run().data.tags
+    assert tags["registry.against"] == promoted["against"]
+    assert tags["registry.metric"] == "log_loss"
+
+
+def test_a_model_is_registered_once(promote, uris):
+    for _ in range(2):
+        version = promote(uris["strong"])["version"]
+        assert version == f"models:/{PACKAGE}/2"
+        assert last_run().data.tags["registry.version"] == version
+    assert len(versions()) == 2
+    # A champion that is promoted again is not judged against itself.
+    assert promote(uris["strong"])["against"] == "no other champion"
+
+
+@pytest.mark.parametrize(
+    "part",
+    [
+        {"pipeline_names": ["score"]},
+        {"from_nodes": ["predict"]},
+        {"only_missing_outputs": True},
+    ],
+    ids=str,
+)
+def test_scoring_and_partial_runs_register_no_other_version(
+    session_run, project, part, caplog
+):
+    caplog.set_level("INFO")
+    session_run(**part)
+    assert len(versions()) == 1 and aliases() == {"champion": 1}
+    again = f"Model {PACKAGE} version 1 is champion" in caplog.text
+    assert again == ("from_nodes" in part)
+    if "only_missing_outputs" in part:
+        assert "Running node" not in caplog.text
+        assert not [r for r in caplog.records if r.levelname == "ERROR"]
+
+
+def test_the_decision_is_tagged_below_the_namespace_of_its_node(promote, uris, module):
+    namespace = module("tracking.provenance").namespace
+    token = namespace.set("north")
+    try:
+        promote(uris["strong"])
+    finally:
+        namespace.reset(token)
+    assert last_run().data.tags["north.registry.decision"] == "champion"
+
+
+def test_a_replay_registers_nothing(registry, uris):
+    with mlflow.start_run(tags={"replay.of": "0" * 32}):
+        decision = registry.promote(
+            uris["strong"], {"a": 1.0}, lambda model: {}, name=PACKAGE, metric="a"
+        )
+    assert decision == {"decision": "none: a replay", "metric": "a", "score": 1.0}
+    assert len(versions()) == 1
+
+
+# What is refused
+
+
+@pytest.mark.parametrize(
+    "options, named",
+    [
+        ({"metric": "beauty"}, "one of accuracy, "),
+        ({"better": "most"}, "'most' of 'accuracy'"),
+        ({"name": "a/b"}, "a/b"),
+    ],
+    ids=str,
+)
+def test_what_cannot_be_judged_or_registered_is_refused(promote, uris, options, named):
+    with pytest.raises((ClickException, MlflowException), match=named):
+        promote(uris["strong"], **options)
+    assert len(versions()) == 1 and aliases() == {"champion": 1}
+
+
+def test_a_registry_that_does_not_answer_is_named(promote, uris):
+    os.environ["MLFLOW_REGISTRY_URI"] = "http://127.0.0.1:9"
+    os.environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"] = "0"
+    with pytest.raises(MlflowException, match=r"127\.0\.0\.1"):
+        promote(uris["strong"])
+
+
+class Forbids(BaseHTTPRequestHandler):
+    """Answers as MLflow's server does to a user who may do nothing."""
+
+    def answer(self) -> None:
+        self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        error = {"error_code": "PERMISSION_DENIED", "message": "not yours\nat all"}
+        content = json.dumps(error).encode()
+        self.send_response(403)
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content)
+
+    do_GET = do_POST = answer
+
+    def log_message(self, *args) -> None:
+        pass
+
+
+def test_a_user_who_may_not_register_is_told_in_one_line(promote, uris):
+    with ThreadingHTTPServer(("127.0.0.1", 0), Forbids) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        os.environ["MLFLOW_REGISTRY_URI"] = f"http://127.0.0.1:{server.server_port}"
+        with pytest.raises(ClickException) as caught:
+            promote(uris["strong"])
+        server.shutdown()
+    said = caught.value.message
+    assert said.startswith(f"You may not register versions of {PACKAGE}: ")
+    assert "not yours -- the run and its model are recorded" in said
+
+
+def test_a_registry_that_refuses_fails_the_node_which_can_be_run_again(
+    session_run, project
+):
+    named = {"promote_options": {"name": "a/b"}}
+    with pytest.raises(MlflowException, match="a/b"):
+        session_run(runtime_params=named)
+    assert aliases() == {"champion": 1}
+    failed = last_run()
+    assert failed.info.status == "FAILED"
+    assert failed.data.tags["failure.node"] == "promote_model"
+    assert failed.data.metrics["accuracy"] >= 0.9
+    session_run(from_nodes=["promote_model"])
+    assert aliases() == {"champion": 2}
+    assert versions()[1].run_id == failed.info.run_id
+
+
+def test_a_champion_that_cannot_be_loaded_is_named(promote, uris, project):
+    source = MlflowClient().get_model_version(PACKAGE, "1").source
+    model = MlflowClient().get_logged_model(source.rpartition("/")[2])
+    shutil.rmtree(model.artifact_location)
+    with pytest.raises(ClickException) as caught:
+        promote(uris["strong"])
+    said = caught.value.message
+    assert said.startswith(f"The champion, version 1 of {PACKAGE}, cannot be loaded: ")
+    assert len(versions()) == 1
+    command = said.partition('python -c "')[2].removesuffix('"')
+    exec(command)
+    assert promote(uris["strong"])["decision"] == "champion"
+
+
+def test_a_champion_that_todays_data_do_not_fit_gives_way(promote, uris, registry):
+    narrow = versions()[0].run_id, uris["narrow"]
+    version = MlflowClient().create_model_version(PACKAGE, narrow[1], narrow[0])
+    registry.make(PACKAGE, "champion", version.version)
+    decision = promote(uris["strong"])
+    assert decision["decision"] == "champion"
+    assert decision["against"].startswith("version 2, not comparable: ")
+    assert aliases() == {"champion": 3}
+
+
+# Trainings at the same time
+
+
+def register_meanwhile(score: float, **tags: str) -> Callable:
+    """Return a measure during which another training makes its model the champion."""
+    decided = {"decision": "champion", "metric": "a", "score": score} | tags
+    made = {f"registry.{name}": str(value) for name, value in decided.items()}
+
+    def measured(champion) -> dict[str, float]:
+        client, source = MlflowClient(), versions()[0].source
+        version = client.create_model_version(PACKAGE, source, tags=made)
+        alias = decided["decision"]
+        client.set_registered_model_alias(PACKAGE, alias, version.version)
+        return {"a": 0.1}
+
+    return measured
+
+
+@pytest.mark.parametrize(
+    "better, theirs, champion",
+    [
+        ("more", 0.9, {"champion": 2, "challenger": 3}),
+        ("more", 0.3, {"champion": 3}),
+        ("less", 0.04, {"champion": 2, "challenger": 3}),
+        ("more", 0.5, {"champion": 3}),  # equal: the later one
+    ],
+)
+def test_of_trainings_at_once_the_best_becomes_champion(
+    registry, uris, better, theirs, champion
+):
+    score = 0.5 if better == "more" else 0.05
+    with mlflow.start_run():
+        decision = registry.promote(
+            uris["strong"],
+            {"a": score},
+            register_meanwhile(theirs),
+            name=PACKAGE,
+            metric="a",
+            better=better,
+        )
+    assert aliases() == champion
+    lost = "challenger" in champion
+    assert decision["decision"] == ("challenger" if lost else "champion")
+    if lost:
+        assert decision["against"] == f"{theirs:.4g} of version 2"
+    tags = MlflowClient().get_model_version(PACKAGE, "3").tags
+    for found in (tags, last_run().data.tags):
+        assert found["registry.decision"] == decision["decision"]
+        assert found["registry.against"] == decision["against"]
+
+
+@pytest.mark.parametrize(
+    "tags", [{"decision": "challenger"}, {"metric": "other"}], ids=str
+)
+def test_only_a_champion_by_the_same_metric_outdoes_another(registry, uris, tags):
+    with mlflow.start_run():
+        decision = registry.promote(
+            uris["strong"],
+            {"a": 0.5},
+            register_meanwhile(0.9, **tags),
+            name=PACKAGE,
+            metric="a",
+        )
+    assert decision["decision"] == "champion" and aliases()["champion"] == 3
+
+
+def test_first_trainings_at_once_leave_the_best_as_champion(registry, uris):
+    trainings, failed = {"weak": 0.3, "strong": 0.9, "narrow": 0.5}, []
+    strengths = {0.0001: 0.3, 10.0: 0.9, 1.0: 0.5}
+    ready = threading.Barrier(len(trainings))
+
+    def measure(champion) -> dict[str, float]:
+        return {"a": strengths[champion[-1].C]}
+
+    def train(name: str, score: float) -> None:
+        options = {"name": "new", "metric": "a"}
+        try:
+            with mlflow.start_run():
+                ready.wait(30)
+                registry.promote(uris[name], {"a": score}, measure, **options)
+        except BaseException as error:
+            failed.append(error)
+
+    threads = [threading.Thread(target=train, args=item) for item in trainings.items()]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert not failed
+    found = versions("new")
+    assert [int(version.version) for version in found] == [1, 2, 3]
+    assert len({version.run_id for version in found}) == 3
+    scores = {int(v.version): float(v.tags["registry.score"]) for v in found}
+    assert scores[aliases("new")["champion"]] == 0.9
+
+
+def test_two_that_make_the_first_version_at_once_are_both_registered(registry, uris):
+    """Neither has seen the other's registered model."""
+    client, numbers = MlflowClient(), []
+    for name in ("weak", "strong"):
+        model = client.get_logged_model(uris[name].rpartition("/")[2])
+        numbers.append(registry.register(model, "new", {}, new=True))
+    assert numbers == ["1", "2"]
+    assert versions("new")[0].run_id != versions("new")[1].run_id
+
+
+# Parts
+
+
+def test_a_model_without_a_run_is_registered(registry, project):
+    client = MlflowClient()
+    experiment = client.get_experiment_by_name(PACKAGE).experiment_id
+    model = client.create_logged_model(experiment, name="m")
+    client.log_model_artifacts(model.model_id, str(project / "conf"))
+    model = client.finalize_logged_model(model.model_id, "READY")
+    number = registry.register(model, "other", {"a": "b"}, new=True)
+    (version,) = versions("other")
+    assert (number, version.tags, version.run_id or None) == ("1", {"a": "b"}, None)
+
+
+def test_a_version_is_found_by_model_by_source_and_by_tag(registry, promote, uris):
+    promote(uris["strong"])
+    model = MlflowClient().get_logged_model(uris["strong"].rpartition("/")[2])
+    assert registry.find(model, PACKAGE, registry.latest(PACKAGE)) == "2"
+    # Older than the latest versions, of which the registry was asked.
+    assert registry.find(model, PACKAGE, {}) == "2"
+    assert registry.find(model, "another", {}) is None
+
+
+def test_the_latest_versions_are_known_and_no_others(registry):
+    client, source = MlflowClient(), versions()[0].source
+    for _ in range(registry.MOST_AT_ONCE):
+        client.create_model_version(PACKAGE, source)
+    known = registry.latest(PACKAGE)
+    assert list(known) == [str(n) for n in range(21, 1, -1)]
+
+
+def test_no_champion_is_none(registry):
+    assert registry.champion(PACKAGE) == "1"
+    assert registry.champion("unknown") is None
+    MlflowClient().delete_registered_model_alias(PACKAGE, "champion")
+    assert registry.champion(PACKAGE) is None
+
+
+# Loading
+
+
+def test_the_run_names_the_model_that_it_loads(registry):
+    uri = f"models:/{PACKAGE}@champion"
+    with mlflow.start_run() as run:
+        model = registry.load_model(uri)
+    (species,) = model.predict(FLOWERS)
+    assert species == "setosa"
+    run, (version,) = mlflow.get_run(run.info.run_id), versions()
+    model_id = version.source.rpartition("/")[2]
+    said = {k: v for k, v in run.data.tags.items() if k.startswith("model.")}
+    assert said == {
+        "model.uri": uri,
+        "model.id": model_id,
+        "model.run_id": version.run_id,
+    }
+    (used,) = run.inputs.model_inputs
+    assert used.model_id == model_id
+
+
+def test_a_model_is_loaded_outside_of_a_run(registry):
+    before = last_run().info.run_id
+    assert registry.load_model(f"models:/{PACKAGE}/1").predict(FLOWERS)
+    assert last_run().info.run_id == before
+
+
+def test_a_replay_loads_the_model_of_then(registry, uris, promote):
+    uri = f"models:/{PACKAGE}@champion"
+    with mlflow.start_run() as then:
+        first = registry.load_model(uri)
+    promote(uris["strong"])
+    names = ("model.uri", "model.id")
+    tags = mlflow.get_run(then.info.run_id).data.tags
+    tags = {name: tags[name] for name in names} | {"replay.of": then.info.run_id}
+    with mlflow.start_run(tags=tags):
+        again = registry.load_model(uri)
+        other = registry.load_model(f"models:/{PACKAGE}/2")
+    assert [m[-1].C for m in (first, again, other)] == [1.0, 1.0, 10.0]
+
+
+@pytest.mark.parametrize(
+    "uri", [f"models:/{PACKAGE}/7", "models:/none@champion", "runs:/abc/model", "x"]
+)
+def test_a_model_that_cannot_be_loaded_is_named(registry, uri):
+    with pytest.raises(ClickException) as caught:
+        registry.load_model(uri)
+    assert caught.value.message.startswith(f"Cannot load the model {uri}: ")
+    assert "\n" not in caught.value.message
+    assert "train one with `kedro run`" in caught.value.message
+
+
+def test_a_node_promotes_what_it_has_logged(registry, uris, session_run):
+    """As in a pipeline of the user's own, which is not the training."""
+
+    def node() -> str:
+        measured = {"a": 1.0}, lambda model: {"a": 0.0}
+        options = {"name": "mine", "metric": "a"}
+        return registry.promote(uris["weak"], *measured, **options)["decision"]
+
+    pipeline = Pipeline([Node(node, None, "decision", name="only")])
+    session_run(pipeline)
+    assert last_run().data.tags["registry.version"] == "models:/mine/1"
