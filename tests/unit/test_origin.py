@@ -8,7 +8,6 @@ from pathlib import Path
 
 import mlflow
 import pytest
-from kedro.io import DataCatalog
 from kedro.pipeline import Node, Pipeline
 from kedro.runner import SequentialRunner, ThreadRunner
 from runs import AUTHOR, PACKAGE, recorded, run
@@ -170,13 +169,12 @@ def test_changes_in_any_encoding_are_kept(origin, repository):
 # Options
 
 
-def options_of(origin, catalog=None, files=None, **changes):
+def options_of(origin, files=None, **changes):
     """Return the options of a run with these run parameters."""
     names = ("tags", "node_names", "from_nodes", "to_nodes", "from_inputs")
     names += ("to_outputs", "namespaces", "load_versions", "runtime_params")
     given = dict.fromkeys([*names, "pipeline_names"]) | {"runner": SequentialRunner()}
-    catalog = catalog or DataCatalog.from_config({})
-    return origin.options(given | changes, "local", catalog, files or {})
+    return origin.options(given | changes, "local", files or {})
 
 
 def test_a_plain_run_has_few_options(origin):
@@ -191,14 +189,12 @@ def test_options_are_those_of_the_command(origin):
         node_names=["n"],
         namespaces=["north"],
         to_outputs=["out"],
-        only_missing_outputs=True,
         runtime_params={"model": {"C": 0.5, "password": "hunter2"}, "note": "a b"},
         runner=ThreadRunner(),
     )
     assert found.pop("runner") == "ThreadRunner"
     assert found == {
         "env": "local",
-        "only_missing_outputs": True,
         "pipelines": "a,b",
         "tags": "x,y",
         "node_names": "n",
@@ -207,22 +203,18 @@ def test_options_are_those_of_the_command(origin):
         "params": {"model": {"C": 0.5, "password": "***"}, "note": "a b"},
     }
     assert origin.command(found) == (
-        "kedro run --env=local --only-missing-outputs --tags=x,y --nodes=n "
+        "kedro run --env=local --tags=x,y --nodes=n "
         "--to-outputs=out --namespaces=north --pipelines=a,b "
         "'--params=model.C=0.5,model.password=***,note=a b'"
     )
 
 
 def test_versioned_inputs_are_named_as_they_were_loaded(origin, module, tmp_path):
-    entry = {"type": "text.TextDataset", "versioned": True}
-    catalog = DataCatalog.from_config(
-        {name: entry | {"filepath": str(tmp_path / name)} for name in ("one", "two")}
-        | {"plain": {"type": "text.TextDataset", "filepath": str(tmp_path / "plain")}}
-    )
     file = module("tracking.provenance").File
-    files = {name: file(tmp_path / name / "2026" / name, {}) for name in ("one", "two")}
-    files |= {"plain": file(tmp_path / "plain", {}), "table": None}
-    found = options_of(origin, catalog, files, load_versions={"two": "2025"})
+    path = tmp_path / "name" / "2026" / "name"
+    files = {name: file(path, {}, True) for name in ("one", "two")}
+    files |= {"plain": file(tmp_path / "plain", {}, False), "table": None}
+    found = options_of(origin, files, load_versions={"two": "2025"})
     assert found["load_versions"] == "one:2026,two:2025"
 
 

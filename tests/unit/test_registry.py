@@ -20,6 +20,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 FEATURES = ["sepal_length", "sepal_width", "petal_length", "petal_width"]
+STRONG = 10.0  # C of the model ``strong``
 FLOWERS = pd.DataFrame([[5.1, 3.5, 1.4, 0.2]], columns=FEATURES)
 
 
@@ -48,7 +49,7 @@ def template(trained, tmp_path_factory, importable):
         uris = {}
         for name, strength, columns in (
             ("weak", 0.0001, FEATURES),
-            ("strong", 10.0, FEATURES),
+            ("strong", STRONG, FEATURES),
             ("narrow", 1.0, FEATURES[:2]),
         ):
             model = make_pipeline(StandardScaler(), LogisticRegression(C=strength))
@@ -79,22 +80,28 @@ def registry(module, project):
 
 
 @pytest.fixture
-def measure(module, project) -> Callable:
-    """Return what measures a model on the test rows, as the pipeline does."""
-    nodes = module("pipelines.data_science.nodes")
-    test = pd.read_parquet(project / "data" / "02_intermediate" / "test.parquet")
-    return lambda model: nodes.measure(test, nodes.predict(model, test))
+def test_rows(project) -> pd.DataFrame:
+    """Return the rows by which models are measured."""
+    return pd.read_parquet(project / "data" / "02_intermediate" / "test.parquet")
 
 
 @pytest.fixture
-def promote(registry, measure) -> Callable[..., dict]:
-    """Return a function that measures and promotes a model in a run of its own."""
+def measure(module) -> Callable:
+    """Return what measures a model on rows, as the pipeline does."""
+    nodes = module("pipelines.data_science.nodes")
+    return lambda model, rows: nodes.measure(rows, nodes.predict(model, rows))
 
-    def promoted(uri: str, **options):
-        metrics = measure(mlflow.pyfunc.load_model(uri).get_raw_model())
+
+@pytest.fixture
+def promote(registry, measure, test_rows) -> Callable[..., dict]:
+    """Return a function that promotes a model in a run of its own."""
+
+    def promoted(uri: str, measure: Callable = measure, **options):
         options = {"name": PACKAGE, "metric": "accuracy"} | options
+        chosen = registry.PromoteOptions(**options)
         with mlflow.start_run():
-            return registry.promote(uri, metrics, measure, **options)
+            found = measure(mlflow.pyfunc.load_model(uri).get_raw_model(), test_rows)
+            return registry.promote(uri, found, measure, test_rows, chosen)
 
     return promoted
 
@@ -225,10 +232,11 @@ def test_the_decision_is_tagged_below_the_namespace_of_its_node(promote, uris, m
     assert last_run().data.tags["north.registry.decision"] == "champion"
 
 
-def test_a_replay_registers_nothing(registry, uris):
+def test_a_replay_registers_nothing(registry, uris, test_rows):
+    options = registry.PromoteOptions(PACKAGE, "a")
     with mlflow.start_run(tags={"replay.of": "0" * 32}):
         decision = registry.promote(
-            uris["strong"], {"a": 1.0}, lambda model: {}, name=PACKAGE, metric="a"
+            uris["strong"], {}, lambda model, rows: {"a": 1.0}, test_rows, options
         )
     assert decision == {"decision": "none: a replay", "metric": "a", "score": 1.0}
     assert len(versions()) == 1
@@ -241,7 +249,7 @@ def test_a_replay_registers_nothing(registry, uris):
     "options, named",
     [
         ({"metric": "beauty"}, "one of accuracy, "),
-        ({"better": "most"}, "'most' of 'accuracy'"),
+        ({"better": "most"}, "better is more or less, not 'most'"),
         ({"name": "a/b"}, "a/b"),
     ],
     ids=str,
@@ -292,9 +300,13 @@ def test_a_user_who_may_not_register_is_told_in_one_line(promote, uris):
 def test_a_registry_that_refuses_fails_the_node_which_can_be_run_again(
     session_run, project
 ):
-    named = {"promote_options": {"name": "a/b"}}
-    with pytest.raises(MlflowException, match="a/b"):
-        session_run(runtime_params=named)
+    with ThreadingHTTPServer(("127.0.0.1", 0), Forbids) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        os.environ["MLFLOW_REGISTRY_URI"] = f"http://127.0.0.1:{server.server_port}"
+        with pytest.raises(ClickException, match="You may not register"):
+            session_run()
+        server.shutdown()
+    del os.environ["MLFLOW_REGISTRY_URI"]
     assert aliases() == {"champion": 1}
     failed = last_run()
     assert failed.info.status == "FAILED"
@@ -312,7 +324,9 @@ def test_a_champion_that_cannot_be_loaded_is_named(promote, uris, project):
     with pytest.raises(ClickException) as caught:
         promote(uris["strong"])
     said = caught.value.message
-    assert said.startswith(f"The champion, version 1 of {PACKAGE}, cannot be loaded: ")
+    assert said.startswith(
+        f"The champion, version 1 of {PACKAGE}, cannot be measured: "
+    )
     assert len(versions()) == 1
     command = said.partition('python -c "')[2].removesuffix('"')
     exec(command)
@@ -332,12 +346,14 @@ def test_a_champion_that_todays_data_do_not_fit_gives_way(promote, uris, registr
 # Trainings at the same time
 
 
-def register_meanwhile(score: float, **tags: str) -> Callable:
+def register_meanwhile(ours: float, theirs: float, **tags: str) -> Callable:
     """Return a measure during which another training makes its model the champion."""
-    decided = {"decision": "champion", "metric": "a", "score": score} | tags
+    decided = {"decision": "champion", "metric": "a", "score": theirs} | tags
     made = {f"registry.{name}": str(value) for name, value in decided.items()}
 
-    def measured(champion) -> dict[str, float]:
+    def measured(model, rows) -> dict[str, float]:
+        if model[-1].C == STRONG:
+            return {"a": ours}
         client, source = MlflowClient(), versions()[0].source
         version = client.create_model_version(PACKAGE, source, tags=made)
         alias = decided["decision"]
@@ -357,18 +373,10 @@ def register_meanwhile(score: float, **tags: str) -> Callable:
     ],
 )
 def test_of_trainings_at_once_the_best_becomes_champion(
-    registry, uris, better, theirs, champion
+    promote, uris, better, theirs, champion
 ):
-    score = 0.5 if better == "more" else 0.05
-    with mlflow.start_run():
-        decision = registry.promote(
-            uris["strong"],
-            {"a": score},
-            register_meanwhile(theirs),
-            name=PACKAGE,
-            metric="a",
-            better=better,
-        )
+    measured = register_meanwhile(0.5 if better == "more" else 0.05, theirs)
+    decision = promote(uris["strong"], measured, metric="a", better=better)
     assert aliases() == champion
     lost = "challenger" in champion
     assert decision["decision"] == ("challenger" if lost else "champion")
@@ -383,36 +391,28 @@ def test_of_trainings_at_once_the_best_becomes_champion(
 @pytest.mark.parametrize(
     "tags", [{"decision": "challenger"}, {"metric": "other"}], ids=str
 )
-def test_only_a_champion_by_the_same_metric_outdoes_another(registry, uris, tags):
-    with mlflow.start_run():
-        decision = registry.promote(
-            uris["strong"],
-            {"a": 0.5},
-            register_meanwhile(0.9, **tags),
-            name=PACKAGE,
-            metric="a",
-        )
+def test_only_a_champion_by_the_same_metric_outdoes_another(promote, uris, tags):
+    measured = register_meanwhile(0.5, 0.9, **tags)
+    decision = promote(uris["strong"], measured, metric="a")
     assert decision["decision"] == "champion" and aliases()["champion"] == 3
 
 
-def test_first_trainings_at_once_leave_the_best_as_champion(registry, uris):
-    trainings, failed = {"weak": 0.3, "strong": 0.9, "narrow": 0.5}, []
-    strengths = {0.0001: 0.3, 10.0: 0.9, 1.0: 0.5}
+def test_first_trainings_at_once_leave_the_best_as_champion(promote, uris):
+    trainings, failed = ("weak", "strong", "narrow"), []
+    scores = {0.0001: 0.3, STRONG: 0.9, 1.0: 0.5}
     ready = threading.Barrier(len(trainings))
 
-    def measure(champion) -> dict[str, float]:
-        return {"a": strengths[champion[-1].C]}
+    def measured(model, rows) -> dict[str, float]:
+        return {"a": scores[model[-1].C]}
 
-    def train(name: str, score: float) -> None:
-        options = {"name": "new", "metric": "a"}
+    def train(name: str) -> None:
         try:
-            with mlflow.start_run():
-                ready.wait(30)
-                registry.promote(uris[name], {"a": score}, measure, **options)
+            ready.wait(30)
+            promote(uris[name], measured, name="new", metric="a")
         except BaseException as error:
             failed.append(error)
 
-    threads = [threading.Thread(target=train, args=item) for item in trainings.items()]
+    threads = [threading.Thread(target=train, args=(name,)) for name in trainings]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -421,8 +421,8 @@ def test_first_trainings_at_once_leave_the_best_as_champion(registry, uris):
     found = versions("new")
     assert [int(version.version) for version in found] == [1, 2, 3]
     assert len({version.run_id for version in found}) == 3
-    scores = {int(v.version): float(v.tags["registry.score"]) for v in found}
-    assert scores[aliases("new")["champion"]] == 0.9
+    kept = {int(v.version): float(v.tags["registry.score"]) for v in found}
+    assert kept[aliases("new")["champion"]] == 0.9
 
 
 def test_two_that_make_the_first_version_at_once_are_both_registered(registry, uris):
@@ -529,9 +529,9 @@ def test_a_node_promotes_what_it_has_logged(registry, uris, session_run):
     """As in a pipeline of the user's own, which is not the training."""
 
     def node() -> str:
-        measured = {"a": 1.0}, lambda model: {"a": 0.0}
-        options = {"name": "mine", "metric": "a"}
-        return registry.promote(uris["weak"], *measured, **options)["decision"]
+        options = registry.PromoteOptions("mine", "a")
+        measured = {"a": 1.0}, lambda model, rows: {"a": 1.0}
+        return registry.promote(uris["weak"], *measured, FLOWERS, options)["decision"]
 
     pipeline = Pipeline([Node(node, None, "decision", name="only")])
     session_run(pipeline)

@@ -131,9 +131,20 @@ def promote(registry):
 
     def call(uri, measure=measure):
         with mlflow.start_run():
-            return registry.promote(uri, measure, ROWS, options)
+            return registry.promote(uri, {}, measure, ROWS, options)
 
     return call
+
+
+def test_what_was_reported_of_another_model_does_not_decide(log, registry, caplog):
+    options = registry.PromoteOptions("iris", "accuracy")
+    uri = log()
+    with mlflow.start_run():
+        decision = registry.promote(
+            uri, {"accuracy": 1.0}, lambda *_: {"accuracy": 0.5}, ROWS, options
+        )
+    assert decision["score"] == 0.5
+    assert "The reported accuracy, 1, is not that of the model models:/" in caplog.text
 
 
 def pretend_old(monkeypatch, registry, version="1.7.0"):

@@ -111,6 +111,7 @@ class PromoteOptions:
 
 def promote(
     model_uri: str,
+    metrics: dict[str, float],
     measure: Callable[[Any, pd.DataFrame], dict[str, float]],
     test: pd.DataFrame,
     options: PromoteOptions,
@@ -123,6 +124,7 @@ def promote(
 
     Args:
         model_uri: The model, as its run has logged it.
+        metrics: What was reported of it: a warning says if the model has others.
         measure: Measures a model on rows of ``test``.
         test: The rows to measure on. Where the champion has learnt from some of them,
             the others are used, or the decision says that it has.
@@ -142,6 +144,11 @@ def promote(
     name, metric, margin = options.name, options.metric, options.margin
     sign, loaded = SIGNS[options.better], load(model_uri)
     measured = measure_new(loaded, measure, test, metric)
+    if not math.isclose(reported := metrics.get(metric, math.nan), measured):
+        logger.warning(
+            "The reported %s, %.4g, is not that of the model %s, %.4g, which decides.",
+            *(metric, reported, model_uri, measured),
+        )
     if origin.replayed():
         return {"decision": "none: a replay", "metric": metric, "score": measured}
     decision = {"decision": "champion", "metric": metric, "score": measured}

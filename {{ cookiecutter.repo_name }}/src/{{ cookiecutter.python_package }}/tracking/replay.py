@@ -218,6 +218,24 @@ def facts_here(project: Path) -> runs.Facts:
     return {"packages": installed, "code": runs.code(state)}
 
 
+def recorded_environment(run: Any, folder: Path) -> str:
+    """Make an environment of exactly the recorded packages; return its interpreter."""
+    wanted, env = folder / origin.PACKAGES, folder / "environment"
+    wanted.write_bytes(artifact(run, origin.PACKAGES))
+    if lost := re.findall("^# (.+ came from .+)$", wanted.read_text("utf-8"), re.M):
+        raise Trouble(f"The packages cannot be had again: {lost[0]}.")
+    if not (uv := shutil.which("uv")):
+        raise Trouble("--env-manager=uv needs uv: `pip install uv`.")
+    python = str(env / ("Scripts/python.exe" if os.name == "nt" else "bin/python"))
+    venv = (uv, "venv", "--python", run.data.tags["python.version"], str(env))
+    for command in (venv, (uv, "pip", "sync", "--python", python, str(wanted))):
+        done = subprocess.run(command, capture_output=True, text=True)
+        if done.returncode:
+            said = " ".join(re.sub(r"[^\x20-\x7e]", " ", done.stderr).split())
+            raise Trouble(f"The packages cannot be had: {store.mask(said)[-400:]}")
+    return python
+
+
 @dataclass
 class Environment:
     """Where pipelines are run again.
@@ -234,31 +252,12 @@ class Environment:
     uv: bool
     trust: bool
 
-    def interpreter(self, run: Any, place: Path) -> str:
-        """Return the interpreter to use; one of exactly the recorded packages for uv."""
-        if not self.uv:
-            return sys.executable
-        wanted, env = place / origin.PACKAGES, place / "environment"
-        wanted.write_bytes(artifact(run, origin.PACKAGES))
-        if lost := re.findall("^# (.+ came from .+)$", wanted.read_text("utf-8"), re.M):
-            raise Trouble(f"The packages cannot be had again: {lost[0]}.")
-        if not (uv := shutil.which("uv")):
-            raise Trouble("--env-manager=uv needs uv: `pip install uv`.")
-        python = str(env / ("Scripts/python.exe" if os.name == "nt" else "bin/python"))
-        venv = (uv, "venv", "--python", run.data.tags["python.version"], str(env))
-        for command in (venv, (uv, "pip", "sync", "--python", python, str(wanted))):
-            done = subprocess.run(command, capture_output=True, text=True)
-            if done.returncode:
-                said = " ".join(re.sub(r"[^\x20-\x7e]", " ", done.stderr).split())
-                raise Trouble(f"The packages cannot be had: {store.mask(said)[-400:]}")
-        return python
-
     def run_again(self, old: Any, about: dict[str, Any], copy: Path) -> Any:
         """Run the pipeline in the copy, in a run made here, and return that run."""
         place = Path(tempfile.mkdtemp(dir=self.folder))
         (place / origin.OPTIONS).write_text(json.dumps({"run": about["run"]}), "utf-8")
         options = f"--config={place / origin.OPTIONS}"
-        python = self.interpreter(old, place)
+        python = recorded_environment(old, place) if self.uv else sys.executable
         command = [python, "-m", "kedro", "run", options]
         return run_again(old, command, copy, self.project)
 

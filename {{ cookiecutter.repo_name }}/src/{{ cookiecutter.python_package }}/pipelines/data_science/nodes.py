@@ -118,12 +118,16 @@ def report_accuracy(test: pd.DataFrame, predictions: pd.DataFrame) -> dict[str, 
 
 
 def promote_model(
-    model_uri: str, test: pd.DataFrame, options: tracking.PromoteOptions
+    model_uri: str,
+    metrics: dict[str, float],
+    test: pd.DataFrame,
+    options: tracking.PromoteOptions,
 ) -> dict[str, Any]:
     """Register the model; it becomes champion if it is as good as the present one.
 
     Args:
         model_uri: The logged model.
+        metrics: What was reported of it.
         test: The rows by which it and the champion are measured.
         options: What decides, from ``promote_options``.
 
@@ -134,4 +138,4 @@ def promote_model(
     def measure_model(model: Pipeline, rows: pd.DataFrame) -> dict[str, float]:
         return measure(rows, predict(model, rows))
 
-    return tracking.promote(model_uri, measure_model, test, options)
+    return tracking.promote(model_uri, metrics, measure_model, test, options)

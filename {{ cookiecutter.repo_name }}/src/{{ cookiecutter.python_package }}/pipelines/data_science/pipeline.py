@@ -37,7 +37,7 @@ def create_pipeline(**kwargs) -> Pipeline:
             ),
             Node(
                 promote_model,
-                inputs=["model_uri", "test", "params:promote_options"],
+                inputs=["model_uri", "metrics", "test", "params:promote_options"],
                 outputs="promotion",
                 name="promote_model",
             ),
