@@ -160,12 +160,12 @@ class DataLocks:
         self._before = {path: signature(path) for path in self._writes}
         for path in self._locked.keys() - self._writes:
             write_note(path, {"written_by": read_note(path).get("written_by")})
-        self._note_holder()
 
     def name_run(self, run_id: str) -> None:
         """Say in the notes, and to processes that nodes start, which run it is."""
         self._holder["run_id"] = run_id
-        self._note_holder()
+        for path in self._writes & self._locked.keys():
+            write_note(path, {**read_note(path), "holder": self._holder})
         within = os.environ.get(HOLDERS, "").split(",")
         os.environ[HOLDERS] = ",".join(filter(None, (*within, f"{process()}:{run_id}")))
 
@@ -183,11 +183,14 @@ class DataLocks:
             versioned: Files that it has written besides, which need no lock.
         """
         run_id = self._holder.get("run_id")
-        for path in [*self.written(), *versioned] if run_id else []:
-            about = {"run_id": run_id, "signature": signature(path)}
-            write_note(path, {**read_note(path), "written_by": about})
-        for path in self._writes & self._locked.keys():
-            write_note(path, {"written_by": read_note(path).get("written_by")})
+        written = {*self.written(), *versioned} if run_id else set()
+        for path in written | (self._writes & self._locked.keys()):
+            note = read_note(path)
+            if path in written:
+                note["written_by"] = {"run_id": run_id, "signature": signature(path)}
+            if path in self._locked:
+                note["holder"] = None
+            write_note(path, note)
         self._unlock()
         self._before.clear()
         within = os.environ.get(HOLDERS, "").split(",")
@@ -241,10 +244,6 @@ class DataLocks:
             f"run {holder['run_id']}" if holder["run_id"] else "a run that is starting"
         )
         return f"{path} is in use by {run}, since {since:%H:%M:%S}"
-
-    def _note_holder(self) -> None:
-        for path in self._writes & self._locked.keys():
-            write_note(path, {**read_note(path), "holder": self._holder})
 
     def _unlock(self) -> None:
         while self._locked:
