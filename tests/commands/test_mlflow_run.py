@@ -35,7 +35,7 @@ def served(generated, tmp_path_factory):
     """
     daemon = run("git", "--exec-path", cwd=generated).stdout.strip() + "/git-daemon"
     if not Path(daemon).exists():
-        pytest.skip("git daemon is not installed")
+        pytest.skip("no git daemon: apt-get install git")
     home = tmp_path_factory.mktemp("git")
     project = shutil.copytree(generated, home / REPO)
 

@@ -35,7 +35,7 @@ def container():
     """Return the words before a command that give it processes of its own."""
     words = ["unshare", "--pid", "--fork", "--mount-proc", "--uts"]
     if not shutil.which("unshare") or subprocess.run([*words, "true"]).returncode:
-        pytest.skip("this machine allows no containers (unshare)")
+        pytest.skip("no containers (unshare): apt-get install util-linux, run as root")
     return words
 
 
@@ -63,7 +63,7 @@ def small_disk(folder: Path, size: str):
     folder.mkdir(exist_ok=True)
     words = ["mount", "-t", "tmpfs", "-o", f"size={size}", "none", str(folder)]
     if not shutil.which("mount") or subprocess.run(words).returncode:
-        pytest.skip("this machine allows no small disks (mount)")
+        pytest.skip("no small disks (mount): run as root in a privileged container")
     try:
         yield folder
     finally:

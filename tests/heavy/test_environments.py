@@ -49,11 +49,11 @@ def test_it_runs_in_an_environment_of_its_own(shell, project, manager, request):
         shell.add("uv", PYTHON)
     elif manager == "virtualenv":
         if not pyenv_has(platform.python_version()):
-            pytest.skip(f"pyenv has no Python {platform.python_version()}")
+            pytest.skip(f"no pyenv with it: pyenv install {platform.python_version()}")
         after = os.pathsep.join([str(Path(shutil.which("pyenv")).parent), os.defpath])
     else:
         if not (home := conda_home()):
-            pytest.skip("conda is not installed")
+            pytest.skip("no conda: install Miniforge, and put conda on PATH")
         env = {"MLFLOW_CONDA_HOME": home, "CONDA_ENVS_DIRS": str(own)}
         # conda's list of environments is the user's: MLflow names them by the text of
         # this file, so that no other is used, and what was made is taken off it.

@@ -35,7 +35,7 @@ class Postgres:
         self._drop: tuple[str, ...] = ()
         if os.getuid() == 0:  # which PostgreSQL refuses
             if not shutil.which("setpriv"):
-                pytest.skip("setpriv is not installed: apt-get install util-linux")
+                pytest.skip("no setpriv: apt-get install util-linux")
             shutil.chown(folder, "postgres")
             self._drop = ("setpriv", "--reuid=postgres", "--clear-groups")
         (folder / "password").write_text(self.PASSWORD)
@@ -85,7 +85,7 @@ def postgres():
     """Return a PostgreSQL server, if this machine has Debian's."""
     installed = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
     if not installed:
-        pytest.skip("PostgreSQL is not installed: apt-get install postgresql")
+        pytest.skip("no PostgreSQL: apt-get install postgresql")
     with tempfile.TemporaryDirectory() as folder:  # where its user may go
         server = Postgres(Path(folder), installed[-1].parent)
         yield server

@@ -94,7 +94,7 @@ class Team:
 def team(request):
     """Return a team's server with its users."""
     if not list(Path("/usr/lib/postgresql").glob("*/bin/initdb")):
-        pytest.skip("PostgreSQL is not installed: apt-get install postgresql")
+        pytest.skip("no PostgreSQL: apt-get install postgresql")
     bin_ = request.getfixturevalue("workbench")
     # The path of a socket must be short.
     with tempfile.TemporaryDirectory(prefix="team") as folder:

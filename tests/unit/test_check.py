@@ -762,7 +762,7 @@ def postgres(program: str) -> str:
     """The path of a program of PostgreSQL, which Debian puts beside no other."""
     places = [os.environ["PATH"], *map(str, Path("/usr/lib/postgresql").glob("*/bin"))]
     return shutil.which(program, path=os.pathsep.join(places)) or pytest.skip(
-        "PostgreSQL is not installed"
+        "no PostgreSQL: apt-get install postgresql"
     )
 
 
