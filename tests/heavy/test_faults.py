@@ -4,19 +4,16 @@ import shutil
 
 import pytest
 from faults import Bench
-from runs import (
-    free_port,
-    tracking_server,
-)
+from runs import free_port, tracking_server
 
 
 @pytest.fixture(scope="module")
-def bench(tmp_path_factory, generated, bin_, empty_store):
+def bench(tmp_path_factory, generated, bin_, empty_store, fork):
     """Return a bench for whole runs against a server that fails."""
     folder = tmp_path_factory.mktemp("bench")
     shutil.copy(empty_store, folder / "server.db")
     with tracking_server(bin_, folder, port := free_port()):
-        yield Bench(folder, generated, bin_, port)
+        yield Bench(folder, generated, bin_, port, fork)
 
 
 # A part of what `make faults` does. Where: a request, or 0 for the first to 1 for the
