@@ -641,3 +641,13 @@ def test_a_run_that_may_have_a_duplicate_is_looked_at_again(
     session_run(one(succeed))
     statuses = sorted(found.status for found in runs_of_server())
     assert statuses == ["FINISHED", "FINISHED", "KILLED"] and owed(project) == []
+
+
+@pytest.mark.xfail(strict=True, reason="urllib3 itself repeats the creation then")
+def test_a_creation_that_is_lost_leaves_no_duplicate_if_the_user_has_set_retries(
+    session_run, server, runs_of_server
+):
+    os.environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"] = "3"
+    server.break_next("POST runs/create", "lost")
+    session_run(one(succeed))
+    assert [found.status for found in runs_of_server()] == ["FINISHED"]
