@@ -176,7 +176,8 @@ def test_pytest_touches_neither_the_project_nor_the_exported_store(committed, bi
         "KEDRO_ENV": "nowhere",
     }
     pytest_ = (bin_ / "python", "-m", "pytest", "-p", "no:cacheprovider")
-    run(*pytest_, cwd=committed, PYTHONDONTWRITEBYTECODE="1", **elsewhere)
+    done = run(*pytest_, cwd=committed, PYTHONDONTWRITEBYTECODE="1", **elsewhere)
+    assert "passed" in done.stdout and "warning" not in done.stdout
     assert changed(committed, "--ignored") == ["!! .telemetry"]
 
 
