@@ -2,23 +2,30 @@
 PYTHON ?= python3
 BIN := $(CURDIR)/.venv/bin
 DURATIONS ?= 10
-PYTEST = python -m pytest -n 2 --dist worksteal --durations $(DURATIONS)
+# WORKERS processes run the tests; PYTEST_ADDOPTS adds options: PYTEST_ADDOPTS="-k dask".
+WORKERS ?= 2
+PYTEST = python -m pytest -n $(WORKERS) --durations $(DURATIONS)
 COVERAGE = --cov --cov-report=term
 export DO_NOT_TRACK := 1
 export MLFLOW_DISABLE_TELEMETRY := true
 export PATH := $(BIN):$(PATH)
 unexport PYTHONDONTWRITEBYTECODE VIRTUAL_ENV
 
-.PHONY: test test-fast test-heavy lint demo bench bench-quick faults clean
+.PHONY: test test-fast test-commands test-heavy lint demo bench bench-quick faults clean
 
-test: .venv/ready  ## unit tests, then whole commands: ten minutes
-	$(PYTEST) tests/unit tests/commands
+test: test-fast test-commands  ## unit tests, then whole commands: ten minutes
 
 test-fast: .venv/ready  ## unit tests and renderings, in process: under a minute
-	$(PYTEST) tests/unit $(COVERAGE)
+	@echo "==> Unit tests with coverage (about a minute)"
+	@$(PYTEST) --dist worksteal tests/unit $(COVERAGE)
+
+test-commands: .venv/ready  ## what users type: eight minutes
+	@echo "==> Tests of whole commands (about eight minutes)"
+	@$(PYTEST) --dist worksteal tests/commands
 
 test-heavy: .venv/ready  ## servers, clusters, browsers, other environments, faults
-	$(PYTEST) tests/heavy
+	@echo "==> Heavy tests: they install environments and wait (about 25 minutes)"
+	@$(PYTEST) --dist loadgroup tests/heavy
 
 lint: .venv/ready
 	ruff check . && ruff format --check .
@@ -39,8 +46,10 @@ clean:
 	rm -rf .venv demo build dist artifacts
 
 .venv/ready: pyproject.toml
-	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "Python 3.10 or newer is needed: make PYTHON=python3.12 ...")'
-	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --upgrade pip uv
-	$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python --group dev
-	touch $@
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "Python 3.10 or newer is needed: make PYTHON=python3.12 ...")'
+	@echo "==> Making .venv"
+	@$(PYTHON) -m venv .venv
+	@$(BIN)/python -m pip install --quiet --upgrade pip uv
+	@echo "==> Installing the test environment into .venv (about a minute)"
+	@$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python --group dev
+	@touch $@

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+from harness import Forked, ForkServer
 from runs import path_of, start
 
 USER, PASSWORD = "aurelia", "zanzibar/quokka"
@@ -336,10 +337,19 @@ class Bench:
         project: A generated project, which is copied.
         bin_: The environment in which it runs.
         port: The server's.
+        fork: What runs its commands by forking; each is a new process without it.
     """
 
-    def __init__(self, folder: Path, project: Path, bin_: Path, port: int) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        project: Path,
+        bin_: Path,
+        port: int,
+        fork: ForkServer | None = None,
+    ) -> None:
         self._bin, self.folder, self.port = bin_, folder, port
+        self._fork = fork
         self.proxy = Proxy(port)
         self._project, self._trained = folder / project.name, folder / "trained"
         shutil.copytree(project, self._project)
@@ -435,18 +445,23 @@ class Bench:
         """Run a command in the project; return its exit code, output and seconds."""
         env = {"PATH": path_of(self._bin), "MLFLOW_TRACKING_URI": self.proxy.uri}
         env |= {"COLUMNS": "300", **changes}
-        command = [self._bin / words[0], *words[1:]]
-        options = {"cwd": self._project, "output": subprocess.PIPE}
+        command, log = [self._bin / words[0], *words[1:]], self.folder / "log"
+        log.write_text("")
         began = time.monotonic()
-        process = start(*command, **options, **env)
+        process: subprocess.Popen | Forked
+        if self._fork and "INTERRUPT" not in changes:
+            process = self._fork.start(*command, cwd=self._project, output=log, **env)
+        else:
+            with log.open("w") as output:
+                process = start(*command, cwd=self._project, output=output, **env)
         if "INTERRUPT" in changes:
             threading.Thread(target=self._interrupt, args=[process]).start()
         try:
-            log, _ = process.communicate(timeout=3 * LIMIT)
+            code = process.wait(timeout=3 * LIMIT)
         except subprocess.TimeoutExpired:
             os.killpg(process.pid, signal.SIGKILL)
-            log, _ = process.communicate()
-        return process.returncode, log, round(time.monotonic() - began, 1)
+            code = process.wait(timeout=LIMIT)
+        return code, log.read_text(), round(time.monotonic() - began, 1)
 
     def _interrupt(self, process: subprocess.Popen) -> None:
         while not self.proxy.broken and process.poll() is None:

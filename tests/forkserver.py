@@ -73,6 +73,13 @@ def execute(words: list[str]) -> None:
         runpy.run_path(words[1], run_name="__main__")
 
 
+def tell(file: str, number: int) -> None:
+    """Write a number into a file, which is complete once it is there."""
+    part = Path(f"{file}.part")
+    part.write_text(str(number))
+    part.rename(file)
+
+
 def serve() -> dict | None:
     """Fork for each request, and return it in the child that is to run it."""
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
@@ -83,10 +90,9 @@ def serve() -> dict | None:
         request = json.loads(line)
         if not (child := os.fork()):
             return request
+        tell(f"{request['status']}.pid", child)
         _, status = os.waitpid(child, 0)
-        part = Path(f"{request['status']}.part")
-        part.write_text(str(os.waitstatus_to_exitcode(status)))
-        part.rename(request["status"])
+        tell(request["status"], os.waitstatus_to_exitcode(status))
         os._exit(0)
     return None
 

@@ -1,8 +1,6 @@
 """Commands run by a process that has the libraries loaded and forks for each."""
 
 import json
-import os
-import signal
 import subprocess
 import sys
 import time
@@ -18,11 +16,21 @@ SERVER = Path(__file__).with_name("forkserver.py")
 class Forked:
     """A command that was forked; it has what tests use of a ``Popen``."""
 
-    def __init__(self, words: list[str], folder: Path) -> None:
+    def __init__(self, words: list[str], folder: Path, output: Path | None) -> None:
         self.args, name = words, uuid.uuid4().hex
-        self.out, self.err = folder / f"{name}.out", folder / f"{name}.err"
+        self.out = output or folder / f"{name}.out"
+        self.err = output or folder / f"{name}.err"
         self.status = folder / f"{name}.status"
         self.returncode: int | None = None
+
+    @property
+    def pid(self) -> int:
+        """The number of the process, which leads a group of its own."""
+        file, until = Path(f"{self.status}.pid"), time.monotonic() + 60
+        while not file.exists():
+            assert time.monotonic() < until, "the command was not started"
+            time.sleep(0.01)
+        return int(file.read_text())
 
     def poll(self) -> int | None:
         """Return the exit status, None while the command runs."""
@@ -57,10 +65,20 @@ class ForkServer:
         self._folder = folder
         self._process: subprocess.Popen | None = None
 
-    def start(self, *command, cwd: Path, **changes: str) -> Forked:
-        """Start a command in the clean environment."""
+    def start(
+        self, *command, cwd: Path, output: Path | None = None, **changes: str
+    ) -> Forked:
+        """Start a command in the clean environment.
+
+        Args:
+            command: Its words.
+            cwd: Its working directory.
+            output: A file for all that it prints; without one, output and errors go
+                into two files.
+            changes: Environment variables.
+        """
         words = [str(word) for word in command]
-        forked = Forked(words, self._folder)
+        forked = Forked(words, self._folder, output)
         request = {
             "words": words,
             "cwd": str(cwd),

@@ -67,6 +67,13 @@ def build_environment(folder: Path, *requirements: str, python: str = sys.execut
     return bin_
 
 
+def groups(project: Path, *names: str) -> list[str]:
+    """Return pip's arguments for a project's requirements and dependency groups."""
+    file = project / "pyproject.toml"
+    named = [word for name in names for word in ("--group", f"{file}:{name}")]
+    return ["-r", str(project / "requirements.txt"), *named]
+
+
 def path_of(bin_: Path) -> str:
     """Return the PATH of a shell in which an environment is active."""
     return f"{bin_}{os.pathsep}{os.environ['PATH']}"

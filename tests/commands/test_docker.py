@@ -1,12 +1,10 @@
 """The image of a project, and what goes into it."""
 
 import shutil
-import subprocess
 from pathlib import Path
 
-import pytest
 from docker.utils.build import exclude_paths
-from runs import PACKAGE, path_of, recorded, run
+from runs import PACKAGE, path_of, recorded
 
 SECRETS = (
     "conf/local/credentials.yml",
@@ -36,28 +34,15 @@ def test_nothing_local_or_secret_goes_into_the_image(project):
     assert parts - own == {"conf", "data", "pyproject.toml", "requirements.txt", "src"}
 
 
-def test_what_goes_into_the_image_is_enough_to_run(project, bin_, tmp_path):
+def test_what_goes_into_the_image_is_enough_to_run(
+    project, fork, bin_, empty_store, tmp_path
+):
     image = tmp_path / "image"
     for name in sent(project):
         (image / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(project / name, image / name)
+    shutil.copy(empty_store, tmp_path / "store.db")
     env = {"MLFLOW_TRACKING_URI": f"sqlite:///{tmp_path}/store.db"}
-    run(bin_ / "kedro", "run", cwd=image, PATH=path_of(bin_), **env)
+    fork.run(bin_ / "kedro", "run", cwd=image, PATH=path_of(bin_), **env)
     (one,) = recorded(tmp_path, "store.db")
     assert one.status == "FINISHED" and one.experiment == PACKAGE
-
-
-def test_the_image_is_built_and_runs(project, tmp_path):
-    if not shutil.which("docker") or subprocess.run(["docker", "info"]).returncode:
-        pytest.skip("there is no Docker engine")
-    tag = f"{PACKAGE}-test"
-    run("docker", "build", "--quiet", "--tag", tag, ".", cwd=project)
-    store = tmp_path / "store"
-    store.mkdir()
-    store.chmod(0o777)
-    uri = "MLFLOW_TRACKING_URI=sqlite:////store/store.db"
-    words = ("docker", "run", "--rm", f"--volume={store}:/store", "--env", uri, tag)
-    run(*words, cwd=project)
-    (one,) = recorded(store, "store.db")
-    assert one.status == "FINISHED"
-    run("docker", "rmi", tag, cwd=project)

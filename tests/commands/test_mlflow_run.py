@@ -1,167 +1,29 @@
-"""`mlflow run`: four environment managers, Git, and the ways in which it goes wrong.
+"""`mlflow run`: addresses of Git, and the ways in which it goes wrong.
 
 Nothing of ours is on PATH but the tools that a test names: a package that conda.yaml
 forgets cannot come from the environment that launches.
 """
 
-import os
 import platform
 import re
 import shutil
 import socket
 import subprocess
-import sys
 import time
-import uuid
 from pathlib import Path
 
 import pytest
-import rattler
-import yaml
-from packaging.requirements import Requirement
-from runs import AUTHOR, REPO, ROOT, free_port, recorded, run
+from bare_shell import PYTHON, BareShell
+from runs import AUTHOR, REPO, ROOT, free_port, run
 
 PAGE = ROOT / "docs" / "mlflow-run.md"
-# What activation scripts and `git submodule` call.
-BASICS = ("basename", "bash", "cat", "dirname", "env", "sed", "uname")
-PYTHON = "python{}.{}".format(*sys.version_info)
 NOWHERE = "http://127.0.0.1:9/simple"
 
 
-def conda_yaml(project: Path) -> dict:
-    return yaml.safe_load((project / "conda.yaml").read_text("utf-8"))
-
-
-def test_conda_reads_every_line_of_conda_yaml(generated):
-    environment = conda_yaml(generated)
-    assert environment["channels"] == ["conda-forge"]
-    *names, pip = environment["dependencies"]
-    python, installer = (rattler.MatchSpec(name, strict=True) for name in names)
-    assert python.name.normalized == "python"
-    assert str(python.version).removesuffix(".*") == platform.python_version()
-    assert installer.name.normalized == "pip"  # or conda complains at length
-    assert list(pip) == ["pip"]
-    for line in pip["pip"]:
-        assert Requirement(line).specifier, line  # and not `-r`
-
-
-class Launcher:
-    """A shell in which no environment is active, with the tools it is given."""
-
-    def __init__(self, mlflow: Path, home: Path, store: Path):
-        self.mlflow, self.home = mlflow, home
-        self.tools = home / "tools"
-        self.tools.mkdir()
-        self.add(*BASICS)
-        self.env = {"TMPDIR": str(home)}
-        (home / "mlflow.db").write_bytes(store.read_bytes())
-        self.env["MLFLOW_TRACKING_URI"] = f"sqlite:///{home / 'mlflow.db'}"
-
-    def add(self, *names: str) -> None:
-        """Put tools on PATH; `python3.x` is the interpreter without any packages."""
-        for name in names:
-            found = Path(sys.base_prefix, "bin", name)
-            found = found if name == PYTHON else shutil.which(name)
-            if not found:
-                pytest.skip(f"{name} is not installed")
-            (self.tools / name).symlink_to(found)
-
-    def run(self, *words: str, cwd: Path, before: str = "", after: str = "", **env):
-        """Call `mlflow run` by its full path; return all that it said, and its status.
-
-        The folders `before` and `after` are put on PATH in front of the tools and
-        behind them.
-        """
-        path = os.pathsep.join(filter(None, [before, str(self.tools), after]))
-        env = {**self.env, "PATH": path, **env}
-        done = run(self.mlflow, "run", *words, cwd=cwd, ok=False, **env)
-        said = " ".join(f"{done.stdout}\n{done.stderr}".split())
-        return said, done.returncode
-
-    def runs(self):
-        return recorded(self.home)
-
-
 @pytest.fixture
-def launcher(bin_, tmp_path, empty_store):
-    return Launcher(bin_ / "mlflow", tmp_path, empty_store)
-
-
-def conda_home() -> str | None:
-    """Return the folder of a real conda."""
-    conda = os.environ.get("CONDA_EXE") or shutil.which("conda")
-    if not conda:
-        return None
-    base = [conda, "info", "--base"]
-    return subprocess.run(base, capture_output=True, text=True).stdout.strip() or None
-
-
-def remove_environments(conda: str, folder: Path) -> None:
-    """Have conda remove and forget its environments in a folder."""
-    for made in folder.iterdir():
-        run(conda, "env", "remove", "--yes", f"--prefix={made}", cwd=folder, ok=False)
-
-
-def pyenv_has(version: str) -> bool:
-    """Whether pyenv can give this interpreter without compiling it."""
-    if not shutil.which("pyenv"):
-        return False
-    root = subprocess.run(["pyenv", "root"], capture_output=True, text=True)
-    return Path(root.stdout.strip(), "versions", version, "bin", "python").exists()
-
-
-@pytest.mark.parametrize("manager", ["uv", "virtualenv", "conda"])
-def test_it_runs_in_an_environment_of_its_own(launcher, project, manager, request):
-    own = launcher.home / "environments"
-    own.mkdir()
-    env, after = {"MLFLOW_ENV_ROOT": str(own), "PIP_NO_COMPILE": "1"}, ""
-    if manager == "uv":
-        launcher.add("uv", PYTHON)
-    elif manager == "virtualenv":
-        if not pyenv_has(platform.python_version()):
-            pytest.skip(f"pyenv has no Python {platform.python_version()}")
-        after = os.pathsep.join([str(Path(shutil.which("pyenv")).parent), os.defpath])
-    else:
-        if not (home := conda_home()):
-            pytest.skip("conda is not installed")
-        env = {"MLFLOW_CONDA_HOME": home, "CONDA_ENVS_DIRS": str(own)}
-        # conda's list of environments is the user's: MLflow names them by the text of
-        # this file, so that no other is used, and what was made is taken off it.
-        with (project / "conda.yaml").open("a") as file:
-            file.write(f"# {uuid.uuid4()}\n")
-        request.addfinalizer(lambda: remove_environments(f"{home}/bin/conda", own))
-    said, status = launcher.run(
-        *(".", "--env-manager", manager, "-P", "C=0.5"),
-        cwd=project,
-        after=after,
-        **env,
-    )
-    assert status == 0, said[-4000:]
-    (one,) = launcher.runs()
-    assert (one.status, one.tags["mlflow.project.env"]) == ("FINISHED", manager)
-    assert one.params["C"] == one.params["model_options.C"] == "0.5"
-    assert one.metrics["accuracy"] >= 0.9
-    assert Path(one.tags["python.executable"]).is_relative_to(own)
-    assert one.tags["python.version"] == platform.python_version()
-
-
-def test_what_conda_yaml_forgets_is_missing(launcher, bin_, project):
-    """The launching environment has it, and does not help."""
-    run(bin_ / "python", "-c", "import kedro_datasets", cwd=project)
-    file = project / "conda.yaml"
-    kept = [line for line in file.read_text().splitlines() if "datasets" not in line]
-    file.write_text("\n".join(kept))
-    launcher.add("uv", PYTHON)
-    own = launcher.home / "environments"
-    said, status = launcher.run(
-        *(".", "--env-manager", "uv"), cwd=project, MLFLOW_ENV_ROOT=str(own)
-    )
-    assert status == 1
-    assert [one.status for one in launcher.runs()] == ["FAILED"]
-    assert "kedro-datasets" in said
-    (made,) = own.iterdir()
-    has = "import importlib.util as i; print(i.find_spec('kedro_datasets'))"
-    assert run(made / "bin" / "python", "-c", has, cwd=own).stdout.strip() == "None"
+def shell(bin_, tmp_path, empty_store, fork):
+    """Return a bare shell; `mlflow run` is forked, what it starts is not."""
+    return BareShell(bin_ / "mlflow", tmp_path, empty_store, fork.run)
 
 
 @pytest.fixture(scope="session")
@@ -173,7 +35,7 @@ def served(generated, tmp_path_factory):
     """
     daemon = run("git", "--exec-path", cwd=generated).stdout.strip() + "/git-daemon"
     if not Path(daemon).exists():
-        pytest.skip("git daemon is not installed")
+        pytest.skip("no git daemon: apt-get install git")
     home = tmp_path_factory.mktemp("git")
     project = shutil.copytree(generated, home / REPO)
 
@@ -206,21 +68,21 @@ def served(generated, tmp_path_factory):
 
 
 @pytest.mark.parametrize("asked", ["HEAD", "commit", "v1"])
-def test_git_url_runs_from_an_empty_directory(launcher, bin_, served, asked):
+def test_git_url_runs_from_an_empty_directory(shell, bin_, served, asked):
     url, commits, _ = served
     commit = commits["HEAD" if asked == "HEAD" else "v1"]
     version = {"HEAD": (), "commit": ("-v", commit), "v1": ("-v", "v1")}[asked]
-    empty = launcher.home / "empty"
+    empty = shell.home / "empty"
     empty.mkdir()
-    launcher.add("git")
-    said, status = launcher.run(
+    shell.add("git")
+    said, status = shell.run(
         *(url, *version, "--env-manager", "local"),
         *("--experiment-name", "from git"),
         cwd=empty,
         before=str(bin_),
     )
     assert status == 0, said[-4000:]
-    (one,) = launcher.runs()
+    (one,) = shell.runs()
     assert (one.status, one.experiment) == ("FINISHED", "from git")
     assert one.tags["mlflow.source.git.commit"] == commit
     assert one.tags["git.dirty"] == "false"
@@ -270,7 +132,7 @@ WRONG = {
         "InvalidParameterError",
     ),
     "unknown option": (
-        [".", *LOCAL, "-P", "params=model_options.penalti=l1"],
+        [".", *LOCAL, "-P", "params=model_options.D=1"],
         "kedro",
         "unexpected keyword argument",
     ),
@@ -306,8 +168,17 @@ WRONG = {
 }
 
 
+# What stands after Kedro's traceback, and before MLflow's own line about its run.
+LAST = {
+    "number out of range": r"InvalidParameterError: .*'C' .* Got -1 instead\.",
+    "unknown option": r"TypeError: .* keyword argument 'D'",
+    "group misspelt": r"Error: .*model_option\b.*model_options.*",
+}
+FAILED = r" [\d/]+ [\d:]+ ERROR mlflow\.cli: === Run \(ID '\w+'\) failed === "
+
+
 @pytest.mark.parametrize("way", WRONG)
-def test_what_goes_wrong_is_on_the_page(launcher, bin_, project, request, way):
+def test_what_goes_wrong_is_on_the_page(shell, bin_, project, request, way):
     words, tools, message = WRONG[way]
     if {"URL", "BARE"} & {*words}:
         url, commits, bare = request.getfixturevalue("served")
@@ -321,8 +192,8 @@ def test_what_goes_wrong_is_on_the_page(launcher, bin_, project, request, way):
         missing = python.rpartition(".")[0] + ".99"
         (other / "conda.yaml").write_text(text.replace(python, missing))
     env = {
-        "MLFLOW_ENV_ROOT": str(launcher.home / "environments"),
-        **{"UV_DEFAULT_INDEX": NOWHERE, "UV_CACHE_DIR": str(launcher.home / "cache")},
+        "MLFLOW_ENV_ROOT": str(shell.home / "environments"),
+        **{"UV_DEFAULT_INDEX": NOWHERE, "UV_CACHE_DIR": str(shell.home / "cache")},
         **{"UV_HTTP_RETRIES": "0", "UV_PYTHON_DOWNLOADS": "never"},
     }
     before = ""
@@ -332,18 +203,23 @@ def test_what_goes_wrong_is_on_the_page(launcher, bin_, project, request, way):
         elif tool.startswith("MLFLOW_"):
             env[tool] = "0"
         elif tool == "conda":  # what MLflow asks it, without an `activate` beside it
-            (launcher.tools / tool).write_text(CONDA)
-            (launcher.tools / tool).chmod(0o755)
+            (shell.tools / tool).write_text(CONDA)
+            (shell.tools / tool).chmod(0o755)
         else:
-            launcher.add(tool)
-    said, status = launcher.run(*words, cwd=project, before=before, **env)
+            shell.add(tool)
+    said, status = shell.run(*words, cwd=project, before=before, **env)
     assert status != 0
     assert message in said
+    if way in LAST:
+        assert status == 1
+        assert re.search(f"{LAST[way]}{FAILED}$", f"{said} "), said[-1000:]
+        (one,) = shell.runs()
+        assert one.status == "FAILED" and message in one.tags["failure.error"]
     rows = [line for line in PAGE.read_text("utf-8").splitlines() if line[:2] == "| "]
     assert any(f"`{message}" in row or f"{message}`" in row for row in rows)
 
 
-def test_why_a_version_of_a_folder_is_warned_of(launcher, project):
+def test_why_a_version_of_a_folder_is_warned_of(shell, project):
     """MLflow works in the folder itself; the page has the way back, and a better."""
 
     def git(*words: str) -> str:
@@ -353,8 +229,8 @@ def test_why_a_version_of_a_folder_is_warned_of(launcher, project):
         git(*words)
     git("tag", "v1")
     git("commit", "--quiet", "--allow-empty", "--message=Two")
-    launcher.add("git")
-    launcher.run(".", "-v", "v1", "-e", "nothing", cwd=project)
+    shell.add("git")
+    shell.run(".", "-v", "v1", "-e", "nothing", cwd=project)
     assert git("branch", "--show-current") == ""
     assert git("rev-parse", "HEAD") == git("rev-parse", "v1")
     assert git("remote") == "origin"
@@ -362,28 +238,16 @@ def test_why_a_version_of_a_folder_is_warned_of(launcher, project):
     assert git("branch", "--show-current") == "main"
 
 
-@pytest.mark.parametrize(
-    ("parameter", "last"),
-    [
-        ("C=-1", r"InvalidParameterError: The 'C' parameter .* Got -1 instead\."),
-        ("params=model_options.D=1", r"TypeError: .* keyword argument 'D'"),
-        ("params=model_option.C=1", r"Error: .*model_option\b.*model_options.*"),
-    ],
-)
-def test_the_last_lines_say_which_parameter_is_wrong(
-    launcher, bin_, project, parameter, last
-):
-    """After Kedro's traceback, and before MLflow's own line about its run."""
-    words = (".", *LOCAL, "-P", parameter)
-    said, status = launcher.run(*words, cwd=project, before=str(bin_))
+def test_the_last_lines_say_which_group_is_misspelt(shell, bin_, project):
+    words = (".", *LOCAL, "-P", "params=model_option.C=1")
+    said, status = shell.run(*words, cwd=project, before=str(bin_))
     assert status == 1
-    end = r" [\d/]+ [\d:]+ ERROR mlflow\.cli: === Run \(ID '\w+'\) failed === "
-    assert re.search(rf"{last}{end}$", f"{said} "), said[-1000:]
+    assert re.search(f"{LAST['group misspelt']}{FAILED}$", f"{said} "), said[-1000:]
 
 
-def test_a_project_without_git_runs(launcher, bin_, project):
-    said, status = launcher.run(".", *LOCAL, cwd=project, before=str(bin_))
+def test_a_project_without_git_runs(shell, bin_, project):
+    said, status = shell.run(".", *LOCAL, cwd=project, before=str(bin_))
     assert status == 0, said[-4000:]
-    (one,) = launcher.runs()
+    (one,) = shell.runs()
     assert one.status == "FINISHED"
     assert "mlflow.source.git.commit" not in one.tags

@@ -124,7 +124,7 @@ def other_python() -> Path:
         version = run(python, "-c", "import sys; print(sys.version)", cwd="/").stdout
         if not version.startswith(platform.python_version()):
             return python
-    return pytest.skip("there is no Python of another version")
+    return pytest.skip("no second Python: apt-get install python3, or use pyenv")
 
 
 def commit(folder: Path) -> None:

@@ -73,7 +73,9 @@ def reachable() -> Iterator[Path]:
         yield Path(folder)
 
 
-@pytest.mark.skipif(shutil.which("setpriv") is None, reason="setpriv is missing")
+@pytest.mark.skipif(
+    shutil.which("setpriv") is None, reason="no setpriv: apt-get install util-linux"
+)
 def test_a_folder_that_is_read_only(bin_, generated, reachable):
     project = shutil.copytree(generated, reachable / generated.name)
     if os.getuid() != 0:
@@ -83,7 +85,7 @@ def test_a_folder_that_is_read_only(bin_, generated, reachable):
         drop = ("setpriv", "--reuid=65534", "--clear-groups")
         probe = subprocess.run([*drop, "test", "-x", str(bin_ / "kedro")])
         if probe.returncode:
-            pytest.skip("another user cannot reach the test's environment")
+            pytest.skip("another user cannot read .venv: put the clone where all can")
     result = run(
         *drop, bin_ / "kedro", "run", cwd=project, ok=False, HOME="/nonexistent"
     )

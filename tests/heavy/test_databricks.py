@@ -11,10 +11,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib import metadata
 from urllib.parse import parse_qsl, urlsplit
 
-import pytest
 import requests
 import yaml
-from databricks.sdk.service.jobs import JobSettings
 from google.protobuf.json_format import ParseDict, ParseError
 from google.protobuf.message import Message
 from mlflow import MlflowClient
@@ -30,38 +28,6 @@ from runs import METRICS, PACKAGE, free_port, path_of, recorded, run, tracking_s
 MODEL = f"main.default.{PACKAGE}"
 
 
-def job(project) -> dict:
-    """Return the job of databricks.yml, as the bundle sends it."""
-    bundle = yaml.safe_load((project / "databricks.yml").read_text())
-    (settings,) = bundle["resources"]["jobs"].values()
-    return settings
-
-
-def test_the_job_of_the_bundle_is_what_the_jobs_api_takes(generated):
-    settings = job(generated)
-    assert JobSettings.from_dict(settings).as_dict() == settings
-    train, score = settings["tasks"]
-    (environment,) = settings["environments"]
-    assert environment["environment_key"] == train["environment_key"]
-    assert score["depends_on"] == [{"task_key": train["task_key"]}]
-    assert score["python_wheel_task"]["parameters"][-1] == "--pipelines=score"
-
-
-def test_conf_databricks_names_datasets_and_parameters_of_base(generated):
-    for file in ("catalog.yml", "parameters.yml", "mlflow.yml"):
-        base, there = (
-            yaml.safe_load((generated / "conf" / env / file).read_text())
-            for env in ("base", "databricks")
-        )
-        assert there.keys() <= base.keys()
-    for name, entry in yaml.safe_load(
-        (generated / "conf/databricks/catalog.yml").read_text()
-    ).items():
-        base = yaml.safe_load((generated / "conf/base/catalog.yml").read_text())[name]
-        same = ("type", "load_args", "validator")
-        assert [entry.get(key) for key in same] == [base.get(key) for key in same]
-
-
 def test_the_wheel_runs_as_the_job_runs_it(project, bin_, tmp_path):
     """Outside of the project, with a folder for a volume and a store on this disk."""
     run(bin_ / "kedro", "package", cwd=project, PATH=path_of(bin_))
@@ -74,7 +40,8 @@ def test_the_wheel_runs_as_the_job_runs_it(project, bin_, tmp_path):
     file = project / "conf" / "databricks" / "globals.yml"
     file.write_text(re.sub("/Volumes/.*", str(volume), file.read_text()))
     conf = shutil.move(project / "conf", tmp_path / "conf")
-    settings = job(project)
+    bundle = yaml.safe_load((project / "databricks.yml").read_text())
+    (settings,) = bundle["resources"]["jobs"].values()
     shutil.rmtree(project)
 
     env = {"PYTHONPATH": str(site), "PATH": path_of(bin_)}
@@ -313,11 +280,3 @@ def test_a_workspace_understands_all_that_the_project_asks(
     assert scored.status == "FINISHED"
     assert scored.tags["model.uri"] == f"models:/{MODEL}@champion"
     assert rival.endswith(f"('2', {trained[1].metrics['accuracy']})\n")
-
-
-def test_without_credentials_a_run_ends_in_one_line(project, kedro):
-    done = kedro("run", "--env=databricks", ok=False, HOME=str(project), COLUMNS="300")
-    *_, last = done.stderr.strip().splitlines()
-    assert last.startswith("Error: MLflow cannot record runs at databricks")
-    assert "Traceback" not in done.stderr
-    assert not list((project / "data" / "02_intermediate").glob("*.parquet"))

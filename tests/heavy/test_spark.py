@@ -39,7 +39,7 @@ def test_spark_scores_a_table_as_the_project_does(
     project, kedro, flowers, tmp_path, monkeypatch
 ):
     if not shutil.which("java"):
-        pytest.skip("there is no Java")
+        pytest.skip("no Java: apt-get install default-jre-headless")
     packages = ("-r", str(project / "requirements.txt"), "pyspark")
     spark = build_environment(tmp_path / "spark", *packages)
     (script,) = re.findall(r"^```python\n(.*?)^```$", PAGE.read_text(), re.M | re.S)

@@ -8,11 +8,10 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-from conftest import groups
+from paused import PausedRun, pause_training
 from runs import (
     PACKAGE,
     ROOT,
-    build_environment,
     check_all_succeed,
     command,
     free_port,
@@ -22,7 +21,6 @@ from runs import (
     showing,
     start_eight,
 )
-from test_faults import Held, holding
 
 USER, PASSWORD = "MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD"
 ADMIN = {USER: "admin", PASSWORD: "swordfish-1234"}
@@ -93,14 +91,13 @@ class Team:
 
 
 @pytest.fixture(scope="module")
-def team(generated, tmp_path_factory):
+def team(request):
+    """Return a team's server with its users."""
     if not list(Path("/usr/lib/postgresql").glob("*/bin/initdb")):
-        pytest.skip("PostgreSQL is not installed (apt-get install postgresql)")
-    words = (*groups(generated, "dev"), "psycopg2-binary", "mlflow[auth]")
-    bin_ = build_environment(tmp_path_factory.mktemp("team") / "environment", *words)
-    with tempfile.TemporaryDirectory(
-        prefix="team"
-    ) as folder:  # sockets' paths are short
+        pytest.skip("no PostgreSQL: apt-get install postgresql")
+    bin_ = request.getfixturevalue("workbench")
+    # The path of a socket must be short.
+    with tempfile.TemporaryDirectory(prefix="team") as folder:
         Path(folder).chmod(0o711)
         server = Team(Path(folder), bin_)
         server.start()
@@ -198,7 +195,7 @@ def refused(team: Team, user: dict[str, str], project: Path, log: Path) -> str:
 def test_server_and_database_are_restarted_in_mid_run(team, project, tmp_path):
     words, env = command("sequential", team.bin_, project)
     env |= team.environment(RITA)
-    pipeline = Held(tmp_path / "signs", *words, cwd=holding(project), **env)
+    pipeline = PausedRun(tmp_path / "signs", *words, cwd=pause_training(project), **env)
     team.stop()
     pipeline.go_on()
     time.sleep(5)

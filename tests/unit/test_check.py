@@ -1,18 +1,17 @@
-"""The check of the environment: every line of its table made true for real."""
+"""The check of the environment: every line of its table made true for real.
+
+check.py runs in this process, on a machine that a test makes. What takes a process is
+in ``commands/test_check.py``; PostgreSQL is in ``heavy/test_check_databases.py``.
+"""
 
 import ast
 import contextlib
-import http.server
+import importlib
 import os
 import shlex
-import shutil
-import socket
 import sqlite3
-import subprocess
 import sys
-import tempfile
-import threading
-import time
+import sysconfig
 import types
 from pathlib import Path
 
@@ -21,160 +20,92 @@ import pytest
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
+from machine import (
+    CHECK,
+    Answer,
+    Machine,
+    closed_port,
+    http_server,
+    silent_port,
+)
 from packaging.specifiers import SpecifierSet
 
-ROOT = Path(__file__).parents[2]
-CHECK = ROOT / "{{ cookiecutter.repo_name }}" / "check.py"
-HOOK = ROOT / "hooks" / "post_gen_project.py"
-REQUIREMENTS = """\
-kedro[pydantic]>=1.7,<2
-mlflow>=3.17,<4  # tracking
-pandas>=2.2,<4
-scikit-learn>=1.7,<2
-"""
-INSTALLED = {
-    "kedro": "1.7.0",
-    "mlflow": "3.17.2",
-    "pandas": "3.1",
-    "scikit-learn": "1.9.1",
-}
-PYTHON = Path(getattr(sys, "_base_executable", sys.executable)).resolve()
 INSTALL = "pip install -r requirements.txt"
-
-# Not imported: bytecode beside the file would end up in every generated project.
-check = types.ModuleType("check")
-check.__file__ = str(CHECK)
-exec(CHECK.read_text("utf-8"), vars(check))
+LIBRARIES = [sysconfig.get_path("stdlib"), sysconfig.get_config_var("DESTSHARED")]
 
 
-class Machine:
-    """A project, on a machine with no tools and packages but those a test adds."""
+def load(source: Path, project: Path) -> types.ModuleType:
+    """Import check.py from its source, for the project in another folder.
 
-    def __init__(self, home: Path):
-        self.project = home / "Äpfel & Birnen" / "iris-flowers"
-        self.bin, self.site = home / "bin", home / "site"
-        for folder in (self.project / "conf/base", self.bin, self.site):
-            folder.mkdir(parents=True)
-        shutil.copy(CHECK, self.project)
-        (self.project / "requirements.txt").write_text(REQUIREMENTS)
-        for package, version in INSTALLED.items():
-            self.install(package, version)
-        (self.site / "pip").mkdir()
-        (self.bin / "python3").symlink_to(PYTHON)
-        self.env = {"PATH": str(self.bin), "PYTHONPATH": str(self.site)}
-        self.output = self.said = ""
+    Not in the usual way: bytecode beside the file would end up in every project.
+    """
+    module = types.ModuleType("check")
+    module.__file__ = str(source)  # the one file whose coverage is measured
+    exec(compile(source.read_text("utf-8"), source, "exec"), vars(module))
+    vars(module)["PROJECT"] = project
+    return module
 
-    def settings(self, text: str, env: str = "base") -> None:
-        folder = self.project / "conf" / env
-        folder.mkdir(exist_ok=True)
-        (folder / "mlflow.yml").write_text(text, "utf-8", newline="")
 
-    def install(self, package: str, version: str) -> None:
-        name = package.replace("-", "_")
-        for old in self.site.glob(f"{name}-*"):
-            shutil.rmtree(old)
-        if version:
-            folder = self.site / f"{name}-{version}.dist-info"
-            folder.mkdir()
-            text = f"Metadata-Version: 2.1\nName: {package}\nVersion: {version}\n"
-            (folder / "METADATA").write_text(text)
+class MachineOfThisProcess(Machine):
+    """A machine whose check runs in this process."""
 
-    def tool(self, path, script: str = "") -> Path:
-        path = self.bin / path
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(f"#!/bin/sh\n{script}\n")
-        path.chmod(0o755)
-        return path
+    def __init__(self, home: Path, source: Path, capsys: pytest.CaptureFixture):
+        super().__init__(home)
+        self.source, self.capsys = source, capsys
 
-    def conda(self, home: Path) -> Path:
-        for file in ("bin/conda", "bin/activate", "etc/profile.d/conda.sh"):
-            self.tool(home / file)
-        return home
+    def main(self, arguments: tuple[str, ...], env: dict[str, str]) -> Answer:
+        """Load the check and call it, with variables and arguments of its own."""
+        before, argv = dict(os.environ), sys.argv
+        os.environ.clear()
+        os.environ.update(env)
+        sys.argv = ["check.py", *arguments]
+        importlib.invalidate_caches()
+        self.capsys.readouterr()
+        try:
+            status = load(self.source, self.project).main()
+        finally:
+            sys.argv = argv
+            os.environ.clear()
+            os.environ.update(before)
+        return status, *self.capsys.readouterr()
 
-    def check(self, *arguments, expect: int = 0, **env) -> None:
-        """Runs the check, without site-packages: only our own are installed."""
-        self.run(
-            self.bin / "python3", "-S", "check.py", *arguments, expect=expect, **env
-        )
+    def answer(self, arguments: tuple[str, ...], env: dict[str, str]) -> Answer:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(sys, "executable", str(self.python))
+            path = [self.project, self.site, *LIBRARIES]
+            patch.setattr(sys, "path", list(map(str, path)))
+            for package in ("mlflow", "pip"):  # found without a look at the path
+                patch.delitem(sys.modules, package, raising=False)
+            return self.main(arguments, env)
 
-    def check_with_mlflow(self, expect: int = 0, **env) -> None:
-        """Runs the check with the interpreter of these tests, which has MLflow."""
-        env = {"MLFLOW_DISABLE_TELEMETRY": "true", **env}
-        self.run(sys.executable, "check.py", expect=expect, **{"PYTHONPATH": "", **env})
+    def answer_with_mlflow(self, env: dict[str, str]) -> Answer:
+        return self.main((), env)
 
-    def run(self, *words, expect: int, **env) -> None:
-        done = subprocess.run(
-            words,
-            cwd=self.project,
-            env={**self.env, **env},
-            capture_output=True,
-            text=True,
-            encoding="utf-8",
-            timeout=60,
-        )
-        self.output, self.said = done.stdout, done.stderr
-        assert done.returncode == expect, done
-        assert self.said.startswith("config.sh: ") == ("--exports" in words), done
-        assert self.said.count("\n") == len(self.said[:1])
 
-    def exports(self, **env) -> dict[str, str]:
-        """What config.sh would export, short of MLFLOW_HTTP_...; its line is `said`."""
-        self.check("--exports", **env)
-        words = [word for word in shlex.split(self.output) if word != "export"]
-        return dict(word.split("=", 1) for word in words if "_HTTP_" not in word)
-
-    def line(self, tool: str) -> str:
-        """The line of the table for a tool, single-spaced."""
-        rows = (" ".join(row.split()) for row in self.output.splitlines())
-        return next(row for row in rows if f" {tool} " in row[: len(tool) + 6])
-
-    @property
-    def steps(self) -> list[str]:
-        """The commands that it says are next."""
-        return [row.strip() for row in self.output.split("Next:\n")[1].splitlines()]
+@pytest.fixture(scope="session")
+def check(generated) -> types.ModuleType:
+    """Return the module."""
+    return load(generated / "check.py", generated)
 
 
 @pytest.fixture
-def machine(tmp_path):
-    return Machine(tmp_path)
+def machine(tmp_path, generated, capsys) -> Machine:
+    """Return a machine with the libraries that the project requires, and no tools."""
+    return MachineOfThisProcess(tmp_path, generated / "check.py", capsys)
 
 
 @pytest.fixture
 def server():
-    """An HTTP server that answers MLflow's question, and refuses it below a path."""
-
-    class Handler(http.server.BaseHTTPRequestHandler):
-        asked = []
-
-        def do_POST(self):
-            self.asked.append(self.path)
-            place = self.path.removesuffix("/api/2.0/mlflow/experiments/search")
-            given = self.headers["Authorization"] == "Basic bWU6czNjcmV0"
-            known = {"": 200, "/401": 401, "/403": 403, "/basic": 200 if given else 401}
-            self.send_response(known.get(place, 404))
-            self.end_headers()
-            self.wfile.write(b"{}" if known.get(place) == 200 else b"No.")
-
-        def log_message(self, *_):
-            pass
-
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as running:
-        threading.Thread(target=running.serve_forever, args=(0.01,)).start()
+    """Return an HTTP server that answers MLflow, and refuses it below a path."""
+    with http_server() as running:
         yield running
-        running.shutdown()
 
 
 @pytest.fixture
 def taken():
-    """A port of this machine on which something listens without ever answering."""
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        yield listening.getsockname()[1]
-
-
-def closed_port() -> int:
-    """A port of this machine on which nothing listens."""
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        return listening.getsockname()[1]
+    """Return a port on which something listens without ever answering."""
+    with silent_port() as port:
+        yield port
 
 
 versions = st.lists(st.integers(0, 12), min_size=1, max_size=4).map(
@@ -184,14 +115,14 @@ clauses = st.tuples(st.sampled_from([">=", "<"]), versions).map("".join)
 
 
 @given(versions, st.lists(clauses, max_size=3).map(",".join))
-def test_versions_compare_as_pip_compares_them(version, ranges):
+def test_versions_compare_as_pip_compares_them(check, version, ranges):
     assert check.within(version, ranges) == SpecifierSet(ranges).contains(version)
 
 
 @pytest.mark.parametrize(
     "ranges", ["", "~=1.6", "==1.6.*", "===1.6", "<=1.6", "!=1.7", ">1.7", ">=1.7, <2"]
 )
-def test_ranges_that_are_not_ours_to_judge(ranges):
+def test_ranges_that_are_not_ours_to_judge(check, ranges):
     assert check.within("1.7.0rc1", ranges)
 
 
@@ -237,27 +168,6 @@ def test_mlflow_run_waits_for_no_installation_that_it_does_not_need(machine, too
     assert INSTALL not in machine.steps[-1] and INSTALL in machine.steps
 
 
-def test_an_environment_that_is_not_active(machine, tmp_path):
-    """The commands that are said work as they stand."""
-    machine.install("pandas", "")
-    away = tmp_path / "an environment" / "bin"
-    away.mkdir(parents=True)
-    (machine.bin / "python3").rename(away / "python3")
-    (away / "pip").write_text('#!/bin/sh\necho "installed: $*"')
-    (away / "pip").chmod(0o755)
-    machine.run(away / "python3", "-S", "check.py", expect=0)
-    path, install, *_ = machine.steps
-    assert path == f"""export PATH='{away}':"$PATH\""""
-    done = subprocess.run(
-        ["/bin/sh", "-c", f"{path}\n{install}"],
-        env=machine.env,
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    assert done.stdout == "installed: install -r requirements.txt\n"
-
-
 def test_an_environment_without_pip(machine):
     """As `uv venv` makes them."""
     machine.install("pandas", "")
@@ -267,38 +177,13 @@ def test_an_environment_without_pip(machine):
     assert machine.steps[0] == f"uv {INSTALL}"
 
 
-def test_an_old_python_gets_a_message_and_not_a_syntax_error(monkeypatch, capsys):
+def test_an_old_python_gets_a_message_and_not_a_syntax_error(
+    check, monkeypatch, capsys
+):
     ast.parse(CHECK.read_text("utf-8"), feature_version=(3, 8))
     monkeypatch.setattr(check, "OLDEST_PYTHON", (99, 0))
     assert check.main() == 1
     assert capsys.readouterr().out.startswith("FAIL Python ")
-
-
-@pytest.mark.parametrize("option", ["--offline", "--exports"])
-def test_the_check_imports_nothing_slow(machine, option):
-    code = (
-        f"import runpy, sys; sys.argv = ['check.py', {option!r}]\n"
-        "try: runpy.run_path('check.py', run_name='__main__')\n"
-        "except SystemExit: print(*sys.modules)"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        cwd=machine.project,
-        env=machine.env,
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    modules = set(done.stdout.splitlines()[-1].split())
-    slow = {"kedro", "mlflow", "ssl", "urllib.request", "yaml"}
-    if option == "--exports":
-        slow |= {"importlib.metadata", "subprocess"}
-    assert not modules & slow
-
-
-def test_paths_that_the_terminal_cannot_show(machine):
-    machine.check(PYTHONIOENCODING="ascii")
-    assert "?pfel & Birnen" in machine.line("tracking")
 
 
 class TestExports:
@@ -404,17 +289,17 @@ keys = st.sampled_from("user password passwd Password token secret api_key".spli
 
 class TestMask:
     @given(st.sampled_from(["postgresql+psycopg2", "https"]), names, secrets, places)
-    def test_what_stands_before_the_host(self, scheme, name, secret, place):
+    def test_what_stands_before_the_host(self, check, scheme, name, secret, place):
         masked = f"{scheme}://***@{place}"
         assert check.mask(f"{scheme}://{name}:{secret}@{place}") == masked
         assert check.mask(f"{scheme}://{secret}@{place}") == masked
 
     @given(keys, secrets, st.sampled_from("?&"), st.sampled_from(["", "&charset=x"]))
-    def test_values_of_a_query(self, key, secret, sign, end):
+    def test_values_of_a_query(self, check, key, secret, sign, end):
         start = f"mysql://db/x?timeout=3{sign}{key}="
         assert check.mask(f"{start}{secret}{end}") == f"{start}***{end}"
 
-    def test_a_database_of_microsofts(self):
+    def test_a_database_of_microsofts(self, check):
         uri = "mssql+pyodbc:///?odbc_connect=DRIVER%3Dx%3BPWD%3Dsecret"
         assert check.mask(uri) == "mssql+pyodbc:///?odbc_connect=***"
 
@@ -423,7 +308,7 @@ class TestMask:
         ["databricks", "sqlite:////a b/mlflow.db", "https://example.org:5000/x?y=z"]
         + ["postgresql+psycopg2://db:1/mlflow?sslmode=require", "${oc.env:TRACKING}"],
     )
-    def test_an_address_without_secrets_stays(self, uri):
+    def test_an_address_without_secrets_stays(self, check, uri):
         assert check.mask(uri) == uri
 
 
@@ -458,14 +343,6 @@ class TestConda:
         home = machine.conda(machine.bin / "miniforge")
         (machine.bin / "activate").write_text("echo of the virtual environment\n")
         path = f"{machine.bin}:{home}/bin"
-        if bash := shutil.which("bash"):
-            shown = subprocess.run(
-                [bash, "-c", "source activate NAME"],
-                env={"PATH": path},
-                capture_output=True,
-                text=True,
-            )
-            assert shown.stdout == "of the virtual environment\n"
         machine.check(PATH=path)
         expected = f"note conda {home}, which MLflow is not told of source config.sh"
         assert machine.line("conda") == expected
@@ -635,7 +512,9 @@ class TestTracking:
         assert upgrade.startswith(self.UPGRADE) == (revision == "a1")
         python, *words = shlex.split(drop)
         assert python == "python"
-        subprocess.run([machine.bin / "python3", *words], check=True)
+        option, code = words
+        assert option == "-c"
+        exec(code, {})
         with contextlib.closing(sqlite3.connect(store)) as db:
             assert db.execute("SELECT count(*) FROM runs").fetchone() == (1,)
         machine.check(expect=int(revision == "a1"))
@@ -723,11 +602,6 @@ class TestWhatMLflowSays:
             line.startswith(f"FAIL tracking {scheme}://***@") and "s3cret" not in line
         )
 
-    def test_silent_server(self, machine, taken):
-        uri = f"http://127.0.0.1:{taken}"
-        machine.check_with_mlflow(expect=1, MLFLOW_TRACKING_URI=uri)
-        assert machine.line("tracking").startswith("FAIL tracking ")
-
     def test_a_password_with_a_slash(self, machine, taken):
         uri = f"http://me:s3c/ret@127.0.0.1:{taken}"
         machine.check_with_mlflow(expect=1, MLFLOW_TRACKING_URI=uri)
@@ -746,10 +620,8 @@ class TestWhatMLflowSays:
         machine.check_with_mlflow(expect=1, MLFLOW_TRACKING_URI=uri)
         assert machine.line("tracking").startswith(f"FAIL tracking {uri}: ")
 
-    def test_a_store_that_mlflow_made(self, machine):
-        mlflow = pytest.importorskip("mlflow")
-        store = machine.project / "mlflow.db"
-        mlflow.MlflowClient(f"sqlite:///{store}").search_experiments()
+    def test_a_store_that_mlflow_made(self, check, empty_store):
+        store = empty_store
         assert check.sqlite_row(store) == ("ok", "tracking", str(store), "")
         with contextlib.closing(sqlite3.connect(store)) as db:
             (newest,) = db.execute("SELECT version_num FROM alembic_version").fetchone()
@@ -758,111 +630,7 @@ class TestWhatMLflowSays:
         assert check.upgrade("451aebb31d03", "x") == "mlflow db upgrade sqlite:///x"
 
 
-def postgres(program: str) -> str:
-    """The path of a program of PostgreSQL, which Debian puts beside no other."""
-    places = [os.environ["PATH"], *map(str, Path("/usr/lib/postgresql").glob("*/bin"))]
-    return shutil.which(program, path=os.pathsep.join(places)) or pytest.skip(
-        "PostgreSQL is not installed"
-    )
-
-
-@pytest.fixture
-def database():
-    """Addresses of a real PostgreSQL, by what is wrong with them."""
-    initdb, server = postgres("initdb"), postgres("postgres")
-    own = Path(tempfile.mkdtemp())  # another user cannot reach pytest's own folder
-    (own / "password").write_text("s3cret")
-    user = []
-    if os.geteuid() == 0:  # PostgreSQL refuses root
-        user = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"]
-        shutil.chown(own, 65534, 65534)
-        shutil.chown(own / "password", 65534, 65534)
-    data, port = own / "data", closed_port()
-    make = ["-D", data, "-U", "me", "-A", "scram-sha-256", f"--pwfile={own}/password"]
-    subprocess.run([*user, initdb, *make, "--no-sync"], check=True, capture_output=True)
-    running = subprocess.Popen(
-        [*user, server, "-D", data, "-p", str(port), "-k", "", "-h", "127.0.0.1"],
-        stderr=subprocess.DEVNULL,
-    )
-    try:
-        for _ in range(200):
-            with socket.socket() as probe:
-                if probe.connect_ex(("127.0.0.1", port)) == 0:
-                    break
-            time.sleep(0.05)
-        start, here = "postgresql+psycopg2://me:", f"127.0.0.1:{port}"
-        yield {
-            "": f"{start}s3cret@{here}/postgres",
-            'database "nowhere" does not exist': f"{start}s3cret@{here}/nowhere",
-            "password authentication failed": f"{start}s3c/ret@{here}/postgres",
-            "Connection refused": f"{start}s3cret@127.0.0.1:{closed_port()}/postgres",
-        }
-    finally:
-        running.terminate()
-        running.wait(20)
-        shutil.rmtree(own)
-
-
-def test_postgresql(machine, database, taken, tmp_path):
-    driver = ["pip", "install", "--quiet", f"--target={tmp_path}/driver"]
-    subprocess.run([sys.executable, "-m", *driver, "psycopg2-binary"], check=True)
-    path = {"PYTHONPATH": f"{tmp_path}/driver"}
-    for wrong, uri in database.items():
-        machine.check_with_mlflow(int(bool(wrong)), MLFLOW_TRACKING_URI=uri, **path)
-        line = machine.line("tracking")
-        assert line.startswith("FAIL" if wrong else "ok") and wrong in line
-        assert line.endswith("MLFLOW_TRACKING_URI" if wrong else " answers")
-        assert "s3c" not in machine.output and "ret@" not in machine.output
-    started, uri = time.monotonic(), f"postgresql+psycopg2://127.0.0.1:{taken}/db"
-    machine.check_with_mlflow(1, MLFLOW_TRACKING_URI=uri, **path)
-    assert "timeout expired" in machine.line("tracking")
-    assert time.monotonic() - started < 30
-
-
 def test_the_file_has_nothing_that_jinja_would_render():
     text = CHECK.read_text("utf-8")
     template = jinja2.Template(text, keep_trailing_newline=True)
     assert template.render() == text
-
-
-class TestAfterGeneration:
-    def hook(self, machine, **env) -> subprocess.CompletedProcess:
-        return subprocess.run(
-            [machine.bin / "python3", "-S", HOOK],
-            cwd=machine.project,
-            env={**machine.env, **env},
-            capture_output=True,
-            text=True,
-            encoding="utf-8",
-        )
-
-    def test_next_commands(self, machine):
-        machine.tool("uv")
-        machine.install("pandas", "")
-        done = self.hook(machine)
-        table, commands = done.stdout.split("Next:\n")
-        assert "ok   kedro" in table
-        assert commands.splitlines() == [
-            f"  cd '{machine.project}'",
-            f"  {INSTALL}",
-            "  kedro run",
-            "  source config.sh && mlflow run . --env-manager uv",
-        ]
-        assert (done.returncode, done.stderr) == (0, "")
-
-    def test_missing_packages_are_no_failure(self, machine):
-        machine.install("mlflow", "")
-        done = self.hook(machine, PYTHONIOENCODING="ascii")
-        assert done.returncode == 0
-        assert "  source config.sh && mlflow run ." in done.stdout
-
-    def test_no_network(self, machine, server):
-        address = f"http://127.0.0.1:{server.server_port}"
-        assert address in self.hook(machine, MLFLOW_TRACKING_URI=address).stdout
-        assert server.RequestHandlerClass.asked == []
-
-    def test_a_check_that_breaks_costs_nobody_the_project(self, machine):
-        (machine.project / "requirements.txt").unlink()
-        done = self.hook(machine)
-        assert done.returncode == 0
-        assert done.stdout.startswith(f"Next:\n  cd '{machine.project}'\n")

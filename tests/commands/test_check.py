@@ -1,0 +1,89 @@
+"""check.py and the hook after generation, each in a process of its own."""
+
+import shutil
+import subprocess
+import sys
+
+import pytest
+from machine import INSTALL, Machine, silent_port
+
+
+@pytest.fixture
+def machine(tmp_path) -> Machine:
+    return Machine(tmp_path)
+
+
+def test_an_environment_that_is_not_active(machine, tmp_path):
+    """The commands that are said work as they stand."""
+    machine.install("pandas", "")
+    away = tmp_path / "an environment" / "bin"
+    away.mkdir(parents=True)
+    machine.python = machine.python.rename(away / "python3")
+    (away / "pip").write_text('#!/bin/sh\necho "installed: $*"')
+    (away / "pip").chmod(0o755)
+    machine.check()
+    path, install, *_ = machine.steps
+    assert path == f"""export PATH='{away}':"$PATH\""""
+    assert install == INSTALL
+    words = ("/bin/sh", "-c", f"{path}\n{install}")
+    status, output, _ = machine.run(*words, env=machine.env)
+    assert (status, output) == (0, "installed: install -r requirements.txt\n")
+
+
+@pytest.mark.parametrize("option", ["--offline", "--exports"])
+def test_the_check_imports_nothing_slow(machine, option):
+    code = (
+        f"import runpy, sys; sys.argv = ['check.py', {option!r}]\n"
+        "try: runpy.run_path('check.py', run_name='__main__')\n"
+        "except SystemExit: print(*sys.modules)"
+    )
+    status, output, _ = machine.run(sys.executable, "-c", code, env=machine.env)
+    modules = set(output.splitlines()[-1].split())
+    slow = {"kedro", "mlflow", "ssl", "urllib.request", "yaml"}
+    if option == "--exports":
+        slow |= {"importlib.metadata", "subprocess"}
+    assert status == 0 and not modules & slow
+
+
+def test_paths_that_the_terminal_cannot_show(machine):
+    machine.check(PYTHONIOENCODING="ascii")
+    assert "?pfel & Birnen" in machine.line("tracking")
+
+
+def test_exit_status_and_exports(machine):
+    """As config.sh calls it: isolated from what the user has set up for Python."""
+    words = (machine.python, "-IS", "-X", "utf8", "check.py", "--exports")
+    answer = machine.run(*words, env=machine.env | {"PYTHONHOME": "/nowhere"})
+    machine.expect(answer, 0, ("--exports",))
+    uri = f"sqlite:///{machine.project}/mlflow.db"
+    assert f"export MLFLOW_TRACKING_URI='{uri}'\n" in machine.output
+    assert not list(machine.project.rglob("__pycache__"))
+    folder = machine.project / "no folder"
+    machine.check(expect=1, MLFLOW_TRACKING_URI=f"sqlite:///{folder}/mlflow.db")
+    assert machine.line("tracking").startswith("FAIL tracking cannot write")
+
+
+def test_path_under_a_virtual_environment(machine):
+    """Bash takes the `activate` of the virtual environment, not executable."""
+    home = machine.conda(machine.bin / "miniforge")
+    (machine.bin / "activate").write_text("echo of the virtual environment\n")
+    path = f"{machine.bin}:{home}/bin"
+    if bash := shutil.which("bash"):
+        shown = subprocess.run(
+            [bash, "-c", "source activate NAME"],
+            env={"PATH": path},
+            capture_output=True,
+            text=True,
+        )
+        assert shown.stdout == "of the virtual environment\n"
+    machine.check(PATH=path)
+    expected = f"note conda {home}, which MLflow is not told of source config.sh"
+    assert machine.line("conda") == expected
+    assert machine.steps[-1] == "source config.sh && mlflow run ."
+
+
+def test_silent_server(machine):
+    with silent_port() as port:
+        uri = f"http://127.0.0.1:{port}"
+        machine.check_with_mlflow(expect=1, MLFLOW_TRACKING_URI=uri)
+    assert machine.line("tracking").startswith("FAIL tracking ")

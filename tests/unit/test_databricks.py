@@ -1,0 +1,30 @@
+"""databricks.yml and conf/databricks, checked without a workspace."""
+
+import yaml
+from databricks.sdk.service.jobs import JobSettings
+
+
+def test_the_job_of_the_bundle_is_what_the_jobs_api_takes(generated):
+    bundle = yaml.safe_load((generated / "databricks.yml").read_text())
+    (settings,) = bundle["resources"]["jobs"].values()
+    assert JobSettings.from_dict(settings).as_dict() == settings
+    train, score = settings["tasks"]
+    (environment,) = settings["environments"]
+    assert environment["environment_key"] == train["environment_key"]
+    assert score["depends_on"] == [{"task_key": train["task_key"]}]
+    assert score["python_wheel_task"]["parameters"][-1] == "--pipelines=score"
+
+
+def test_conf_databricks_names_datasets_and_parameters_of_base(generated):
+    for file in ("catalog.yml", "parameters.yml", "mlflow.yml"):
+        base, there = (
+            yaml.safe_load((generated / "conf" / env / file).read_text())
+            for env in ("base", "databricks")
+        )
+        assert there.keys() <= base.keys()
+    for name, entry in yaml.safe_load(
+        (generated / "conf/databricks/catalog.yml").read_text()
+    ).items():
+        base = yaml.safe_load((generated / "conf/base/catalog.yml").read_text())[name]
+        same = ("type", "load_args", "validator")
+        assert [entry.get(key) for key in same] == [base.get(key) for key in same]
