@@ -643,7 +643,6 @@ def test_a_run_that_may_have_a_duplicate_is_looked_at_again(
     assert statuses == ["FINISHED", "FINISHED", "KILLED"] and owed(project) == []
 
 
-@pytest.mark.xfail(strict=True, reason="urllib3 itself repeats the creation then")
 def test_a_creation_that_is_lost_leaves_no_duplicate_if_the_user_has_set_retries(
     session_run, server, runs_of_server
 ):

@@ -261,6 +261,7 @@ def test_one_process_at_a_time_uses_a_sqlite_store(store, tmp_path):
 def test_the_file_of_a_sqlite_address(store):
     assert store.sqlite_file("sqlite:///a/b.db") == Path("a/b.db")
     assert store.sqlite_file("sqlite:////a/b.db") == Path("/a/b.db")
+    assert store.sqlite_file("sqlite:////a/b.db?timeout=30") == Path("/a/b.db")
     assert store.sqlite_file("http://host") is None
 
 

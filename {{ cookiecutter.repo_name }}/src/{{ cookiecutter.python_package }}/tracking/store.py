@@ -184,16 +184,23 @@ def show(run: Any) -> None:
 
 
 @contextmanager
-def waiting(settings: dict[str, str]) -> Iterator[None]:
-    """Wait for a server as long as these settings say, unless the user has said it."""
-    before = {name: os.environ[name] for name in settings if not chosen(name)}
-    for name in before:
-        export(name, settings[name])
+def waiting(settings: dict[str, str], override: bool = False) -> Iterator[None]:
+    """Wait for a server as long as these settings say.
+
+    Args:
+        settings: Variables of MLflow.
+        override: Whether they replace those that the user has set.
+    """
+    names = [name for name in settings if override or not chosen(name)]
+    before = {name: os.environ[name] for name in names}
+    put = os.environ.__setitem__ if override else export
+    for name in names:
+        put(name, settings[name])
     try:
         yield
     finally:
         for name, value in before.items():
-            export(name, value)
+            put(name, value)
 
 
 @contextmanager
@@ -289,7 +296,7 @@ def new_run(experiment: str, tags: dict[str, str]) -> Any:
     export("MLFLOW_EXPERIMENT_ID", experiment)
     unique = uuid.uuid4().hex  # Kedro's run id is a time, which others may share
     new: Any = {"experiment_id": experiment, "tags": tags | {"creation.id": unique}}
-    with waiting({"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0"}):
+    with waiting({"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0"}, override=True):
         try:
             return mlflow.start_run(**new)
         except MlflowException:
@@ -363,7 +370,7 @@ def insist(call: Callable, *args: Any, **kwargs: Any) -> Any:
 
 def sqlite_file(uri: str) -> Path | None:
     """Return the file of a SQLite address, None for other addresses."""
-    file = re.fullmatch(r"sqlite:///([^?]+)", uri)
+    file = re.fullmatch(r"sqlite:///([^?]+)(\?.*)?", uri)
     return Path(file[1]) if file else None
 
 
