@@ -2,9 +2,11 @@
 PYTHON ?= python3
 BIN := $(CURDIR)/.venv/bin
 DURATIONS ?= 10
-# WORKERS processes run the tests; PYTEST_ADDOPTS adds options: PYTEST_ADDOPTS="-k dask".
+# So many processes run the tests; the heavy ones often wait.
 WORKERS ?= 2
-PYTEST = python -m pytest -n $(WORKERS) --durations $(DURATIONS)
+HEAVY_WORKERS ?= 3
+# PYTEST_ADDOPTS adds options of pytest: make test PYTEST_ADDOPTS="-k register -x"
+PYTEST = python -m pytest --durations $(DURATIONS)
 COVERAGE = --cov --cov-report=term
 export DO_NOT_TRACK := 1
 export MLFLOW_DISABLE_TELEMETRY := true
@@ -17,15 +19,15 @@ test: test-fast test-commands  ## unit tests, then whole commands: ten minutes
 
 test-fast: .venv/ready  ## unit tests and renderings, in process: under a minute
 	@echo "==> Unit tests with coverage (about a minute)"
-	@$(PYTEST) --dist worksteal tests/unit $(COVERAGE)
+	@$(PYTEST) -n $(WORKERS) --dist worksteal tests/unit $(COVERAGE)
 
 test-commands: .venv/ready  ## what users type: eight minutes
 	@echo "==> Tests of whole commands (about eight minutes)"
-	@$(PYTEST) --dist worksteal tests/commands
+	@$(PYTEST) -n $(WORKERS) --dist worksteal tests/commands
 
 test-heavy: .venv/ready  ## servers, clusters, browsers, other environments, faults
 	@echo "==> Heavy tests: they install environments and wait (about 25 minutes)"
-	@$(PYTEST) --dist loadgroup tests/heavy
+	@$(PYTEST) -n $(HEAVY_WORKERS) --dist loadgroup tests/heavy
 
 lint: .venv/ready
 	ruff check . && ruff format --check .

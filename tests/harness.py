@@ -1,6 +1,7 @@
 """Commands run by a process that has the libraries loaded and forks for each."""
 
 import json
+import shutil
 import subprocess
 import sys
 import time
@@ -113,3 +114,29 @@ class ForkServer:
             assert self._process.stdin
             self._process.stdin.close()
             self._process.wait(30)
+
+
+Started = tuple[Forked, Path]
+
+
+def start_eight(
+    fork: ForkServer, *command, project: Path, folder: Path, **env: str
+) -> list[Started]:
+    """Start a command eight times, each in its own copy of the project.
+
+    Returns:
+        The processes and their logs, which lie in the folder beside the copies.
+    """
+    name = Path(command[0]).name
+    copies = [shutil.copytree(project, folder / f"{name}{n}") for n in range(8)]
+    started = []
+    for copy in copies:
+        log = copy.with_suffix(".log")
+        started.append((fork.start(*command, cwd=copy, output=log, **env), log))
+    return started
+
+
+def check_all_succeed(started: list[Started]) -> None:
+    """Wait for processes; their logs must explain a failure."""
+    failed = [log for process, log in started if process.wait(600)]
+    assert not failed, [(log.name, log.read_text()[-2000:]) for log in failed]

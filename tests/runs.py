@@ -3,7 +3,6 @@
 import base64
 import os
 import re
-import shutil
 import signal
 import socket
 import sqlite3
@@ -91,30 +90,6 @@ def start(*command, cwd: Path, output=subprocess.DEVNULL, **changes: str):
         text=True,
         start_new_session=True,
     )
-
-
-Started = tuple[subprocess.Popen, Path]
-
-
-def start_eight(*command, project: Path, folder: Path, **env: str) -> list[Started]:
-    """Start a command eight times, each in its own copy of the project.
-
-    Returns:
-        The processes and their logs, which lie in the folder beside the copies.
-    """
-    started = []
-    for number in range(8):
-        copy = shutil.copytree(project, folder / f"{Path(command[0]).name}{number}")
-        log = copy.with_suffix(".log")
-        with log.open("w") as output:
-            started.append((start(*command, cwd=copy, output=output, **env), log))
-    return started
-
-
-def check_all_succeed(started: list[Started]) -> None:
-    """Wait for processes; their logs must explain a failure."""
-    failed = [log for process, log in started if process.wait(600)]
-    assert not failed, [(log.name, log.read_text()[-2000:]) for log in failed]
 
 
 def showing(user: str, password: str, *places: Path) -> list[Path]:

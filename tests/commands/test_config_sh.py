@@ -55,7 +55,7 @@ class Shell:
 
     def conda(self, name: str = "miniforge") -> Path:
         self.tool(f"{name}/etc/profile.d/conda.sh")
-        return self.tool(f"{name}/bin/conda", f'echo "{self.bin / name}"').parents[2]
+        return self.tool(f"{name}/bin/conda", f'echo "{self.bin / name}"').parents[1]
 
     def run(self, script: str, **env) -> str:
         done = subprocess.run(

@@ -1,7 +1,6 @@
 """A user's life with a generated project: real environments, commands and browser."""
 
 import json
-import os
 import shutil
 import sqlite3
 import sys
@@ -15,11 +14,9 @@ from filelock import FileLock
 from runs import (
     AUTHOR,
     METRICS,
-    NAME,
     PACKAGE,
     REPO,
     ROOT,
-    build_environment,
     free_port,
     path_of,
     recorded,
@@ -225,22 +222,6 @@ def test_mlflow_run_builds_an_environment_of_its_own(committed, bin_, tmp_path):
     assert changed(committed) == []
 
 
-def test_the_wheel_runs_where_there_is_no_project(project, bin_, tmp_path):
-    run(bin_ / "kedro", "package", cwd=project, PATH=path_of(bin_))
-    (wheel,) = (project / "dist").glob("*.whl")
-    (conf,) = (project / "dist").glob("conf-*.tar.gz")
-    theirs = build_environment(tmp_path / "environment", wheel)
-    elsewhere = tmp_path / "elsewhere"
-    elsewhere.mkdir()
-    shutil.copytree(project / "data/01_raw", elsewhere / "data/01_raw")
-    source = f"--conf-source={shutil.copy(conf, elsewhere)}"
-    shutil.rmtree(project)
-    run(theirs / "python", "-m", PACKAGE, source, cwd=elsewhere)
-    (one,) = recorded(elsewhere)
-    assert one.status == "FINISHED" and one.metrics["accuracy"] >= 0.9
-    assert Path(one.tags["python.executable"]).parent == theirs
-
-
 def test_kedro_in_ipython(home, bin_, tmp_path):
     script = tmp_path / "cells.ipy"
     script.write_text(
@@ -332,45 +313,3 @@ def test_the_ui_shows_metric_parameter_and_confusion_matrix(home, ui, chromium):
     )
     assert picture.evaluate("element => element.naturalWidth") >= 400
     browser.screenshot(path=artifacts / "confusion_matrix.png")
-
-
-def interpreters() -> list[tuple[tuple[int, ...], str]]:
-    """Return the installed CPythons that are supported, oldest first."""
-    path = os.environ["PATH"]
-    if shutil.which("pyenv"):
-        pyenv = Path(run("pyenv", "root", cwd=ROOT).stdout.strip())
-        path = os.pathsep.join([path, *map(str, pyenv.glob("versions/*/bin"))])
-    listing = ("uv", "python", "list", "--only-installed", "--output-format=json")
-    found = json.loads(run(*listing, cwd=ROOT, PATH=path).stdout)
-    supported = [
-        (tuple(python["version_parts"].values()), python["path"])
-        for python in found
-        if python["implementation"] == "cpython"
-        and python["variant"] == "default"
-        and python["version"].replace(".", "").isdigit()
-        and "shims" not in Path(python["path"]).parts
-    ]
-    return sorted(entry for entry in supported if entry[0] >= (3, 10))
-
-
-@pytest.mark.parametrize("age", ["oldest", "newest"])
-def test_supported_pythons_generate_run_and_test_a_project(tmp_path, age):
-    found = interpreters()
-    version, python = found[0 if age == "oldest" else -1]
-    if age == "newest" and version == found[0][0]:
-        pytest.skip("one supported Python, which is tested: install another by pyenv")
-    requirements = ROOT / "{{ cookiecutter.repo_name }}" / "requirements.txt"
-    theirs = build_environment(
-        tmp_path / "environment", "-r", requirements, "pytest", python=python
-    )
-    new = ("new", f"--starter={ROOT}", f"--name={NAME}", "--telemetry=no")
-    path = path_of(theirs)
-    run(theirs / "kedro", *new, cwd=tmp_path, PATH=path)
-    project = tmp_path / REPO
-    conda = yaml.safe_load((project / "conda.yaml").read_text())
-    assert conda["dependencies"][0] == "python=" + ".".join(map(str, version))
-    run(theirs / "kedro", "run", cwd=project, PATH=path)
-    (one,) = recorded(project)
-    assert one.status == "FINISHED" and one.metrics["accuracy"] >= 0.9
-    assert one.tags["python.version"] == ".".join(map(str, version))
-    run(theirs / "python", "-m", "pytest", cwd=project, PATH=path)

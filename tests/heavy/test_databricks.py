@@ -28,9 +28,9 @@ from runs import METRICS, PACKAGE, free_port, path_of, recorded, run, tracking_s
 MODEL = f"main.default.{PACKAGE}"
 
 
-def test_the_wheel_runs_as_the_job_runs_it(project, bin_, tmp_path):
+def test_the_wheel_runs_as_the_job_runs_it(project, kedro, fork, bin_, tmp_path):
     """Outside of the project, with a folder for a volume and a store on this disk."""
-    run(bin_ / "kedro", "package", cwd=project, PATH=path_of(bin_))
+    kedro("package")
     (wheel,) = (project / "dist").glob("*.whl")
     site, machine, volume = (tmp_path / name for name in ("site", "machine", "volume"))
     install = ("uv", "pip", "install", "--quiet", "--no-deps", "--target")
@@ -57,7 +57,7 @@ def test_the_wheel_runs_as_the_job_runs_it(project, bin_, tmp_path):
             word.replace("${workspace.file_path}/conf", str(conf))
             for word in wheel_task["parameters"]
         ]
-        run(bin_ / "python", "-c", call, *words, cwd=machine, **env)
+        fork.run(bin_ / "python", "-c", call, *words, cwd=machine, **env)
     trained, scored = recorded(tmp_path, "store.db")
     assert trained.status == scored.status == "FINISHED"
     assert trained.experiment == f"/Shared/{PACKAGE}"
@@ -243,7 +243,7 @@ print(registry.outdone("{MODEL}", "1", decision, set(), 1))
 
 
 def test_a_workspace_understands_all_that_the_project_asks(
-    project, bin_, kedro, tmp_path
+    project, bin_, kedro, fork, tmp_path
 ):
     """Two trainings, a scoring, the list of them, and the best of several at once."""
     file = project / "conf" / "databricks" / "globals.yml"
@@ -255,7 +255,7 @@ def test_a_workspace_understands_all_that_the_project_asks(
                 kedro("run", "--env=databricks", *words, **env)
             listed = kedro("runs", "--env=databricks", **env).stdout
             env |= {"MLFLOW_TRACKING_URI": "databricks", "PYTHONPATH": "src"}
-            rival = run(bin_ / "python", "-c", RIVALS, cwd=project, **env).stdout
+            rival = fork.run(bin_ / "python", "-c", RIVALS, cwd=project, **env).stdout
     assert workspace.refused == []
     assert workspace.understood >= {
         *("CreateExperiment", "CreateRun", "LogBatch", "LogInputs", "LogOutputs"),

@@ -11,18 +11,20 @@ from pathlib import Path
 
 import pytest
 from faults import LIMIT, NEXT
+from harness import check_all_succeed, start_eight
 from paused import STATUS_IS_PENDING, PausedRun, next_start
 from runs import (
     PACKAGE,
-    check_all_succeed,
     command,
     free_port,
     path_of,
     run,
     showing,
     start,
-    start_eight,
 )
+
+# One worker runs them all: they share servers.
+pytestmark = pytest.mark.xdist_group("postgres")
 
 
 class Postgres:
@@ -121,7 +123,7 @@ def test_a_node_raises_while_the_database_is_stopped(
 
 
 @pytest.mark.parametrize("wrong", ["database", "host", "port", "password", "slash"])
-def test_a_database_that_refuses(wrong, postgres, database, project, bin_):
+def test_a_database_that_refuses(wrong, postgres, database, project, kedro):
     uri = {
         "database": postgres.uri("no_such_database"),
         "host": postgres.uri(database).replace("127.0.0.1", "db.invalid"),
@@ -129,10 +131,8 @@ def test_a_database_that_refuses(wrong, postgres, database, project, bin_):
         "password": postgres.uri(database).replace("swordfish", "catfish"),
         "slash": postgres.uri(database).replace("swordfish", "sword/fish"),
     }[wrong]
-    kedro = (bin_ / "kedro", "run")
     began = time.monotonic()
-    env = {"PATH": path_of(bin_), "MLFLOW_TRACKING_URI": uri, "COLUMNS": "300"}
-    result = run(*kedro, cwd=project, ok=False, **env)
+    result = kedro("run", ok=False, MLFLOW_TRACKING_URI=uri, COLUMNS="300")
     assert time.monotonic() - began < 30
     assert result.returncode == 1 and "Traceback" not in result.stderr
     said = result.stdout + result.stderr
@@ -142,19 +142,19 @@ def test_a_database_that_refuses(wrong, postgres, database, project, bin_):
 
 
 def test_sixteen_at_once_meet_a_fresh_database(
-    postgres, database, generated, bin_, tmp_path
+    postgres, database, generated, fork, bin_, tmp_path
 ):
     uri, copies = postgres.uri(database), tmp_path / "copies"
     env = {"PATH": path_of(bin_), "MLFLOW_TRACKING_URI": uri}
     env["MLFLOW_EXPERIMENT_NAME"] = PACKAGE
     options = {"project": generated, "folder": copies, **env}
-    started = start_eight(bin_ / "kedro", "run", **options)
+    started = start_eight(fork, bin_ / "kedro", "run", **options)
     # `mlflow run` makes tables and experiment itself, without a lock.
     while not list(copies.glob("*/.runs/*.db")):
-        assert any(process.poll() is None for process, _ in started)
+        assert all(process.poll() is None for process, _ in started)
         time.sleep(0.1)
     words = (bin_ / "mlflow", "run", ".", "--env-manager=local")
-    started += start_eight(*words, **options)
+    started += start_eight(fork, *words, **options)
     check_all_succeed(started)
     statuses = "SELECT status FROM runs WHERE lifecycle_stage = 'active'"
     assert postgres.ask(statuses, database) == ["FINISHED"] * 16
@@ -165,19 +165,18 @@ def test_sixteen_at_once_meet_a_fresh_database(
 
 
 def test_where_the_artifacts_of_a_database_go(
-    postgres, database, project, bin_, tmp_path
+    postgres, database, project, kedro, tmp_path
 ):
-    env = {"PATH": path_of(bin_), "COLUMNS": "400"}
-    env["MLFLOW_TRACKING_URI"] = postgres.uri(database)
+    env = {"COLUMNS": "400", "MLFLOW_TRACKING_URI": postgres.uri(database)}
     colleague = shutil.copytree(project, tmp_path / "colleague")
     for folder in (project, colleague):
-        result = run(bin_ / NEXT[0], *NEXT[1:], cwd=folder, **env)
+        result = kedro(*NEXT[1:], cwd=folder, **env)
         (warned,) = re.findall(r"Artifacts of.*", result.stdout + result.stderr)
         assert str(project / "mlruns") in warned and "artifact_location" in warned
     chosen = tmp_path / "seen by all"
     config = colleague / "conf" / "base" / "mlflow.yml"
     config.write_text(f"{config.read_text()}\nartifact_location: {chosen}\n")
     env["MLFLOW_EXPERIMENT_NAME"] = "another"
-    result = run(bin_ / NEXT[0], *NEXT[1:], cwd=colleague, **env)
+    result = kedro(*NEXT[1:], cwd=colleague, **env)
     assert "Artifacts of" not in result.stdout + result.stderr
     assert any(chosen.rglob("iris.csv"))

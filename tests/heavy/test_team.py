@@ -8,19 +8,21 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
+from harness import ForkServer, check_all_succeed, start_eight
 from paused import PausedRun, pause_training
 from runs import (
     PACKAGE,
     ROOT,
-    check_all_succeed,
     command,
     free_port,
     path_of,
     run,
     serving,
     showing,
-    start_eight,
 )
+
+# One worker runs them all: they share servers.
+pytestmark = pytest.mark.xdist_group("team")
 
 USER, PASSWORD = "MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD"
 ADMIN = {USER: "admin", PASSWORD: "swordfish-1234"}
@@ -40,16 +42,23 @@ USERS = re.search("```python\n(.*?)```", (ROOT / "docs/team.md").read_text(), re
 
 
 class Team:
-    """The server of a team, which can be stopped and started again."""
+    """The server of a team, which can be stopped and started again.
 
-    def __init__(self, folder: Path, bin_: Path) -> None:
-        self.bin_, self._folder, self._port = bin_, folder, free_port()
+    Args:
+        folder: Where it keeps everything.
+        server_bin: The environment of the server.
+        bin_: The environment in which its users work.
+    """
+
+    def __init__(self, folder: Path, server_bin: Path, bin_: Path) -> None:
+        self._server_bin, self.bin_ = server_bin, bin_
+        self._folder, self._port = folder, free_port()
         self.url = f"http://127.0.0.1:{self._port}"
         self._running = ExitStack()
 
     def start(self) -> None:
         words = (ROOT / "docs" / "team-server.sh", self._folder / "s", self._port)
-        env = {"PATH": path_of(self.bin_), "ADMIN_PASSWORD": "swordfish-1234"}
+        env = {"PATH": path_of(self._server_bin), "ADMIN_PASSWORD": "swordfish-1234"}
         env["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] = "false"
         log = self._folder / "log"
         options = {"port": self._port, "log": log, "cwd": self._folder, **env}
@@ -91,31 +100,32 @@ class Team:
 
 
 @pytest.fixture(scope="module")
-def team(request):
+def team(request, bin_):
     """Return a team's server with its users."""
     if not list(Path("/usr/lib/postgresql").glob("*/bin/initdb")):
         pytest.skip("no PostgreSQL: apt-get install postgresql")
-    bin_ = request.getfixturevalue("workbench")
+    server_bin = request.getfixturevalue("workbench")
     # The path of a socket must be short.
     with tempfile.TemporaryDirectory(prefix="team") as folder:
         Path(folder).chmod(0o711)
-        server = Team(Path(folder), bin_)
+        server = Team(Path(folder), server_bin, bin_)
         server.start()
         server.make_users()
         yield server
         server.stop()
 
 
-def test_colleagues_train_at_the_same_time(team, generated, tmp_path):
+def test_colleagues_train_at_the_same_time(team, generated, fork, tmp_path):
     env = team.environment(RITA)
     # `mlflow run` itself makes an experiment, and not two at the same time.
     words = (team.bin_ / "kedro", "run", "--pipelines=data_engineering")
-    run(*words, cwd=shutil.copytree(generated, tmp_path / "first"), **env)
+    fork.run(*words, cwd=shutil.copytree(generated, tmp_path / "first"), **env)
     options = {"project": generated, "folder": tmp_path, **env}
     options["MLFLOW_EXPERIMENT_NAME"] = PACKAGE
     launcher = (team.bin_ / "mlflow", "run", ".", "--env-manager=local")
-    started = start_eight(*launcher, **options)
-    check_all_succeed(started + start_eight(team.bin_ / "kedro", "run", **options))
+    started = start_eight(fork, *launcher, **options)
+    started += start_eight(fork, team.bin_ / "kedro", "run", **options)
+    check_all_succeed(started)
     # A busy server may answer so late that a run was asked for again.
     statuses = team.ask("SELECT status FROM runs WHERE lifecycle_stage = 'active'")
     assert statuses == ["FINISHED"] * 17
@@ -132,23 +142,23 @@ WHO = {"nobody": {}, "wrong password": MISTAKEN, "may only read": TOM}
 
 
 @pytest.mark.parametrize("who", WHO)
-def test_who_may_not_record_is_told_so_in_one_line(who, team, project, tmp_path):
+def test_who_may_not_record_is_told_so_in_one_line(who, team, project, fork, tmp_path):
     name = {"MLFLOW_EXPERIMENT_NAME": "shared"}
     words = (team.bin_ / "kedro", "run", "--pipelines=data_engineering")
-    run(*words, cwd=project, **team.environment(RITA), **name)
+    fork.run(*words, cwd=project, **team.environment(RITA), **name)
     shutil.rmtree(project / "data" / "02_intermediate")
     before = team.ask("SELECT run_uuid, status FROM runs")
-    last = refused(team, WHO[who] | name, project, tmp_path / "log")
+    last = refused(team, fork, WHO[who] | name, project, tmp_path / "log")
     assert last.startswith("Error: MLflow cannot record runs at http://127.0.0.1")
     assert "MLFLOW_TRACKING_PASSWORD" in last
     assert team.ask("SELECT run_uuid, status FROM runs") == before
     assert not list(project.glob("data/02_intermediate/*.parquet"))
 
 
-def test_who_may_not_register_is_told_so_in_one_line(team, project, tmp_path):
-    run(team.bin_ / "kedro", "run", cwd=project, **team.environment(RITA))
+def test_who_may_not_register_is_told_so_in_one_line(team, project, fork, tmp_path):
+    fork.run(team.bin_ / "kedro", "run", cwd=project, **team.environment(RITA))
     versions = team.ask("SELECT version FROM model_versions")
-    last = refused(team, ANN, project, tmp_path / "log")
+    last = refused(team, fork, ANN, project, tmp_path / "log")
     assert last.startswith(f"Error: You may not register versions of {PACKAGE}: ")
     assert team.ask("SELECT version FROM model_versions") == versions
     (page,) = re.findall(r"runs/([0-9a-f]{32})", (tmp_path / "log").read_text())
@@ -170,21 +180,23 @@ store.discard(sys.argv[1], "tags.`creation.id` = 'twice'")
 """
 
 
-def test_a_run_made_twice_that_its_user_may_not_delete_is_killed(team, project):
+def test_a_run_made_twice_that_its_user_may_not_delete_is_killed(team, project, fork):
     words = (team.bin_ / "mlflow", "experiments", "create", "-n", "the admin's")
-    said = run(*words, cwd=project, **team.environment(ADMIN)).stdout
+    said = fork.run(*words, cwd=project, **team.environment(ADMIN)).stdout
     (number,) = re.findall(r"id (\d+)", said)
     words = (team.bin_ / "python", "-c", STRAY, number)
-    run(*words, cwd=project, **team.environment(RITA))
+    fork.run(*words, cwd=project, **team.environment(RITA))
     state = "SELECT status, lifecycle_stage FROM runs WHERE experiment_id"
     assert team.ask(f"{state} = {number}") == ["KILLED|active"]
 
 
-def refused(team: Team, user: dict[str, str], project: Path, log: Path) -> str:
+def refused(
+    team: Team, fork: ForkServer, user: dict[str, str], project: Path, log: Path
+) -> str:
     """Return the last line of a training that is refused within seconds."""
     began = time.monotonic()
     env = team.environment(user)
-    done = run(team.bin_ / "kedro", "run", cwd=project, ok=False, **env)
+    done = fork.run(team.bin_ / "kedro", "run", cwd=project, ok=False, **env)
     assert time.monotonic() - began < 60
     log.write_text(done.stdout + done.stderr)
     assert done.returncode == 1 and "Traceback" not in done.stderr
@@ -198,7 +210,7 @@ def test_server_and_database_are_restarted_in_mid_run(team, project, tmp_path):
     pipeline = PausedRun(tmp_path / "signs", *words, cwd=pause_training(project), **env)
     team.stop()
     pipeline.go_on()
-    time.sleep(5)
+    pipeline.wait_for(lambda: pipeline.says(r"Retrying \("))
     team.start()
     assert pipeline.process.wait(300) == 0, pipeline.log.read_text()[-4000:]
     assert "RUNNING" not in team.ask("SELECT status FROM runs")

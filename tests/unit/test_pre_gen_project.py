@@ -5,6 +5,7 @@ with a template of one file.
 """
 
 import ast
+import functools
 import importlib
 import importlib.util
 import json
@@ -274,10 +275,12 @@ def test_what_the_project_requires_is_refused_wherever_it_is_generated() -> None
     }
 
 
-def test_whatever_is_installed_is_refused() -> None:
+def test_whatever_is_installed_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    once = functools.cache(metadata.packages_distributions)  # it takes a second
+    monkeypatch.setattr(metadata, "packages_distributions", once)
     assert [
         module
-        for module in metadata.packages_distributions()
+        for module in once()
         if module.isidentifier() and not hook.is_installed(module)
     ] == []
 

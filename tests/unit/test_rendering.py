@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from filelock import FileLock
 from names import ACCEPTED, all_answers, render_project
 from packaging.requirements import Requirement
 from runs import PACKAGE, ROOT, run
@@ -149,14 +150,18 @@ Rendered = list[tuple[dict[str, object], Path]]
 
 
 @pytest.fixture(scope="module")
-def rendered(tmp_path_factory) -> Rendered:
+def rendered(shared) -> Rendered:
     """Return all answers that make a project, each with the project it makes."""
-    folder = tmp_path_factory.mktemp("rendered")
-    made = []
-    for number, answers in enumerate(ACCEPTED):
-        project = render_project(answers, folder / str(number))
-        made.append((all_answers(answers), project))
-    return made
+    folder = shared / "every_name"
+    with FileLock(shared / "every_name.lock"):
+        if not folder.exists():
+            part = folder.with_suffix(".part")
+            for number, answers in enumerate(ACCEPTED):
+                render_project(answers, part / str(number))
+            part.rename(folder)
+    names = [all_answers(answers) for answers in ACCEPTED]
+    folders = [folder / str(number) for number in range(len(names))]
+    return [(n, f / str(n["repo_name"])) for n, f in zip(names, folders, strict=True)]
 
 
 def test_exactly_these_files_are_generated(generated):
