@@ -75,6 +75,7 @@ src/{PACKAGE}/pipelines/tune/pipeline.py
 src/{PACKAGE}/schema.py
 src/{PACKAGE}/settings.py
 src/{PACKAGE}/tracking/__init__.py
+src/{PACKAGE}/tracking/data_locks.py
 src/{PACKAGE}/tracking/hooks.py
 src/{PACKAGE}/tracking/journal.py
 src/{PACKAGE}/tracking/origin.py
@@ -86,6 +87,7 @@ src/{PACKAGE}/tracking/replay.py
 src/{PACKAGE}/tracking/runs.py
 src/{PACKAGE}/tracking/share.py
 src/{PACKAGE}/tracking/store.py
+src/{PACKAGE}/tracking/training_rows.py
 tests/conftest.py
 tests/test_nodes.py
 tests/test_run.py

@@ -1,12 +1,12 @@
 """A run's files are its own while it runs, and say afterwards which run wrote them.
 
-Kedro hands data from node to node through the catalog's files, so two runs in one folder
-would read each other's. Before a run is opened, it locks each local file that it writes
-(for itself) and each that it reads and a run has written (shared with other readers).
-In the folder ``.locks`` beside the data, each file has a lock and a note. The lock is an
-empty SQLite file, which works between processes, threads and systems, and is free when
-its process dies. The note, in JSON, names the run that holds the lock, and the run that
-wrote the file last.
+Kedro hands data from node to node through the catalog's files, so two runs in one
+folder would read each other's. Before a run is opened, it locks each local file that it
+writes (for itself) and each that it reads and a run has written (shared with other
+readers). In the folder ``.locks`` beside the data, each file has a lock and a note. The
+lock is an empty SQLite file, which works between processes, threads and systems, and is
+free when its process dies. The note, in JSON, names the run that holds the lock, and
+the run that wrote the file last.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ Signature = tuple[int, int]  # size in bytes, time of the last change in nanosec
 
 
 def process() -> str:
-    """Return a name of this process: ids repeat in containers, what is loaded in forks."""
+    """Return a name of this process, for its id may be another's in a container."""
     return f"{LOADED}-{os.getpid()}"
 
 
@@ -84,7 +84,7 @@ def writer(path: Path) -> str | None:
 
 
 def read_timeout(config: Mapping[str, Any]) -> float | None:
-    """Return for how many seconds a run waits for files; None means as long as it takes.
+    """Return for how many seconds a run waits for files; None means without a limit.
 
     Raises:
         ClickException: The setting is no number.

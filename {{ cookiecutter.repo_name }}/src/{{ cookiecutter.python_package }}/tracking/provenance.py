@@ -385,7 +385,7 @@ def md5(content: bytes) -> str:
 
 
 def check_unchanged(run_id: str, name: str, file: File | None) -> bool:
-    """Tell whether a file is as it was when it was digested; a tag says if it is not."""
+    """Tell whether a file is as it was when it was digested; if not, tag the run."""
     from mlflow import MlflowClient
 
     if not file or data_locks.signature(file.path) == file.signature:
