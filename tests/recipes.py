@@ -2,10 +2,12 @@
 
 import json
 import re
+import shlex
 import urllib.request
 from pathlib import Path
 
 import pytest
+from harness import ForkServer
 from runs import PACKAGE, ROOT, free_port, path_of, run, serving
 
 PAGE = ROOT / "docs" / "make-it-yours.md"
@@ -41,22 +43,47 @@ def apply(project: Path, title: str, *options: str) -> set[str]:
     return {name for name in changed if not UNCOUNTED.match(name)}
 
 
-def type_in(project: Path, bin_: Path, title: str, **changes: str) -> None:
-    """Type the commands of a recipe where an environment is active."""
+def simple_command(line: str) -> list[str]:
+    """Return the words of a line that is one forkable command, else none."""
+    shell = re.search(r"[|&;<>$`*?~#\n]", line)
+    words = [] if shell else shlex.split(line)
+    python = words[:3] == ["python", "-m", "pytest"]
+    return words if words and (words[0] in ("kedro", "mlflow") or python) else []
+
+
+def type_in(
+    project: Path, bin_: Path, title: str, fork: ForkServer | None = None, **env: str
+) -> None:
+    """Type the commands of a recipe where an environment is active.
+
+    Args:
+        project: Where they are typed.
+        bin_: The environment.
+        title: The recipe.
+        fork: Runs what is one command of ``kedro``, ``mlflow`` or pytest; ``bash`` runs
+            the rest, and all without it.
+        env: Environment variables.
+    """
+    env = {"PATH": path_of(bin_), "COLUMNS": "300", **env}
     for kind, text in steps(title):
         if kind == "console":
             for line in re.findall(r"^\$ (.*(?:\n(?![$]).*)*)", text, re.M):
+                words = simple_command(line.strip())
+                if fork and words:
+                    fork.run(bin_ / words[0], *words[1:], cwd=project, **env)
+                    continue
                 # uv makes environments without pip: another's must not be taken.
                 line = re.sub("^pip install", f"uv pip install -p {bin_}/python", line)
-                env = {"PATH": path_of(bin_), "COLUMNS": "300", **changes}
                 run("bash", "-ec", line, cwd=project, **env)
 
 
-def follow(project: Path, bin_: Path, title: str, **changes: str) -> set[str]:
+def follow(
+    project: Path, bin_: Path, title: str, fork: ForkServer | None = None, **env: str
+) -> set[str]:
     """Apply the diffs of a recipe, then type its commands; return the changed files."""
     assert steps(title), f"'{title}' shows nothing to do"
     changed = apply(project, title)
-    type_in(project, bin_, title, **changes)
+    type_in(project, bin_, title, fork, **env)
     return changed
 
 

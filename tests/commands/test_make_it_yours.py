@@ -6,13 +6,12 @@ import shutil
 import pytest
 from mlflow import MlflowClient
 from recipes import apply, ask, follow, type_in
-from runs import PACKAGE, REPO, build_environment, path_of, recorded, run
+from runs import PACKAGE, path_of, recorded, run
 
 SRC = f"src/{PACKAGE}"
 SCHEMA, SCIENCE = f"{SRC}/schema.py", f"{SRC}/pipelines/data_science"
 NODES, PIPELINE = f"{SCIENCE}/nodes.py", f"{SCIENCE}/pipeline.py"
 CATALOG, PARAMETERS = "conf/base/catalog.yml", "conf/base/parameters.yml"
-REQUIREMENTS = {"requirements.txt", "conda.yaml"}
 SETOSA = dict(sepal_length=5.1, sepal_width=3.5, petal_length=1.4, petal_width=0.2)
 FOREST = "A random forest"
 
@@ -46,10 +45,10 @@ def inputs(project, run_id: str) -> dict[str, str]:
         "A grid search",
     ],
 )
-def test_another_estimator_is_trained_scored_and_served(project, bin_, title):
+def test_another_estimator_is_trained_scored_and_served(project, bin_, fork, title):
     if title != FOREST:
         apply(project, FOREST)
-    assert follow(project, bin_, title) <= {NODES, PARAMETERS, "MLproject"}
+    assert follow(project, bin_, title, fork) <= {NODES, PARAMETERS, "MLproject"}
     trained, scoring = recorded(project)
     assert trained.status == scoring.status == "FINISHED"
     assert trained.metrics["accuracy"] >= 0.9
@@ -61,11 +60,11 @@ def test_another_estimator_is_trained_scored_and_served(project, bin_, title):
     assert ("probability" in rows[0]) == likely
     assert ask(bin_, project, [SETOSA]) == ["setosa"]
     if title == FOREST:
-        run(bin_ / "python", "-m", "pytest", cwd=project, PATH=path_of(bin_))
+        fork.run(bin_ / "python", "-m", "pytest", cwd=project, PATH=path_of(bin_))
 
 
 def test_a_newcomer_changes_the_estimator_and_its_options_and_runs(
-    project, bin_, kedro
+    project, bin_, fork, kedro
 ):
     apply(project, FOREST, "--exclude=MLproject")
     kedro("run")
@@ -73,52 +72,34 @@ def test_a_newcomer_changes_the_estimator_and_its_options_and_runs(
     assert trained.status == "FINISHED" and trained.metrics["accuracy"] >= 0.9
     path = {"PATH": path_of(bin_), "COLUMNS": "200"}
     words = (bin_ / "mlflow", "run", ".", "--env-manager=local")
-    failed = run(*words, cwd=project, ok=False, **path)
+    failed = fork.run(*words, cwd=project, ok=False, **path)
     assert failed.returncode
     said = [line for line in failed.stderr.splitlines() if "TypeError" in line]
     assert said and all("unexpected keyword argument 'C'" in line for line in said)
-    test = run(
+    test = fork.run(
         bin_ / "python", "-m", "pytest", "-k", "mlproject", cwd=project, ok=False
     )
     assert "MLproject passes model_options.C: take it out there" in test.stdout
 
 
-def test_boosters_are_scored_and_served_in_a_clean_environment(
-    generated, empty_store, tmp_path
-):
-    requirements = ("-r", generated / "requirements.txt")
-    bin_ = build_environment(tmp_path / "environment", *requirements)
-    for title in ("LightGBM", "XGBoost"):
-        project = shutil.copytree(generated, tmp_path / title / REPO)
-        shutil.copy(empty_store, project / "mlflow.db")
-        apply(project, FOREST)
-        allowed = {NODES, PARAMETERS, "MLproject", *REQUIREMENTS}
-        assert follow(project, bin_, title) <= allowed
-        trained, _ = recorded(project)
-        assert trained.status == "FINISHED" and trained.metrics["accuracy"] >= 0.9
-        assert {row["species"] for row in scored(project)} > {"setosa"}
-        assert float(scored(project)[0]["probability"]) > 0.5
-        assert ask(bin_, project, [SETOSA], manager="uv") == ["setosa"]
-
-
-def test_a_hyper_parameter_is_one_line(project, bin_):
-    assert follow(project, bin_, "One more hyper-parameter") <= {PARAMETERS}
+def test_a_hyper_parameter_is_one_line(project, bin_, fork):
+    assert follow(project, bin_, "One more hyper-parameter", fork) <= {PARAMETERS}
     trained, _ = recorded(project)
     assert trained.params["model_options.class_weight"] == "balanced"
     assert ask(bin_, project, [SETOSA]) == ["setosa"]
 
 
-def test_a_hyper_parameter_needs_no_edit(project, bin_):
-    assert follow(project, bin_, "Without an edit") == set()
+def test_a_hyper_parameter_needs_no_edit(project, bin_, fork):
+    assert follow(project, bin_, "Without an edit", fork) == set()
     both = recorded(project)
     assert [one.status for one in both] == ["FINISHED", "FINISHED"]
     for one in both:
         assert one.params["model_options.class_weight"] == "balanced"
 
 
-def test_a_feature_of_the_project_goes_with_the_model(project, bin_, kedro):
+def test_a_feature_of_the_project_goes_with_the_model(project, bin_, fork, kedro):
     kedro("run")
-    assert follow(project, bin_, "A feature that the model computes") <= {
+    assert follow(project, bin_, "A feature that the model computes", fork) <= {
         NODES,
         f"{SRC}/features.py",
     }
@@ -129,12 +110,14 @@ def test_a_feature_of_the_project_goes_with_the_model(project, bin_, kedro):
     kedro("run", "--pipelines=score", f"--params=score_options.model={old}")
     assert {row["species"] for row in scored(project)} > {"setosa"}
     new = f"models:/{PACKAGE}/2"
-    assert ask(bin_, project, [SETOSA], uri=new, manager="uv") == ["setosa"]
+    assert ask(bin_, project, [SETOSA], uri=new) == ["setosa"]
 
 
-def test_another_table_takes_the_champions_place_and_says_why(project, bin_, kedro):
+def test_another_table_takes_the_champions_place_and_says_why(
+    project, bin_, fork, kedro
+):
     kedro("run")
-    assert follow(project, bin_, "Another table") <= {SCHEMA, CATALOG}
+    assert follow(project, bin_, "Another table", fork) <= {SCHEMA, CATALOG}
     iris, wine = recorded(project)
     assert wine.status == "FINISHED" and wine.metrics["accuracy"] >= 0.9
     assert wine.tags["registry.version"] == f"models:/{PACKAGE}/2"
@@ -147,13 +130,13 @@ def test_another_table_takes_the_champions_place_and_says_why(project, bin_, ked
         first = next(csv.DictReader(file))
     row = {name: float(value) for name, value in first.items() if name != "target"}
     assert ask(bin_, project, [row]) == [int(first["target"])]
-    run(bin_ / "python", "-m", "pytest", cwd=project, PATH=path_of(bin_))
+    fork.run(bin_ / "python", "-m", "pytest", cwd=project, PATH=path_of(bin_))
 
 
-def test_a_missing_value_is_missing_in_scoring_too(project, bin_):
+def test_a_missing_value_is_missing_in_scoring_too(project, bin_, fork):
     title = "Categories and missing values"
-    type_in(project, bin_, "A meadow")
-    assert follow(project, bin_, title) <= {SCHEMA, NODES, CATALOG}
+    type_in(project, bin_, "A meadow", fork)
+    assert follow(project, bin_, title, fork) <= {SCHEMA, NODES, CATALOG}
     trained, scoring = recorded(project)
     assert trained.status == scoring.status == "FINISHED"
     rows = scored(project)
@@ -166,9 +149,9 @@ def test_a_missing_value_is_missing_in_scoring_too(project, bin_):
 
 
 def test_a_regression_is_judged_by_an_error_of_which_less_is_better(
-    project, bin_, kedro
+    project, bin_, fork, kedro
 ):
-    assert follow(project, bin_, "A regression") <= {
+    assert follow(project, bin_, "A regression", fork) <= {
         SCHEMA,
         f"{SRC}/pipelines/data_engineering/nodes.py",
         NODES,
@@ -202,7 +185,7 @@ def test_a_regression_is_judged_by_an_error_of_which_less_is_better(
     assert answer == pytest.approx(float(scored(project)[0]["target"]))
 
 
-def test_data_come_from_elsewhere_and_are_an_input_with_a_digest(project, bin_):
+def test_data_come_from_elsewhere_and_are_an_input_with_a_digest(project, bin_, fork):
     catalog = (project / CATALOG).read_text()
     digests = []
     for title in (
@@ -214,7 +197,7 @@ def test_data_come_from_elsewhere_and_are_an_input_with_a_digest(project, bin_):
         "Memory",
     ):
         (project / CATALOG).write_text(catalog)
-        assert follow(project, bin_, title) == {CATALOG}
+        assert follow(project, bin_, title, fork) == {CATALOG}
         last = recorded(project)[-1]
         assert last.status == "FINISHED" and last.metrics["accuracy"] >= 0.9, title
         digests.append(inputs(project, last.id)["iris"])
@@ -224,10 +207,10 @@ def test_data_come_from_elsewhere_and_are_an_input_with_a_digest(project, bin_):
     assert ask(bin_, project, [SETOSA]) == ["setosa"]
 
 
-def test_a_second_training_has_metrics_and_a_champion_of_its_own(project, bin_):
+def test_a_second_training_has_metrics_and_a_champion_of_its_own(project, bin_, fork):
     folder = f"{SRC}/pipelines/forest"
     allowed = {f"{folder}/__init__.py", f"{folder}/pipeline.py", CATALOG, PARAMETERS}
-    assert follow(project, bin_, "A second training") <= allowed
+    assert follow(project, bin_, "A second training", fork) <= allowed
     (both,) = recorded(project)
     assert both.status == "FINISHED"
     assert both.tags["kedro.namespaces"] == "forest"
@@ -246,10 +229,10 @@ def test_a_second_training_has_metrics_and_a_champion_of_its_own(project, bin_):
     assert len(sources) == 2
 
 
-def test_the_same_training_twice_keeps_both_apart(project, bin_):
+def test_the_same_training_twice_keeps_both_apart(project, bin_, fork):
     folder = f"{SRC}/pipelines/compare"
     allowed = {f"{folder}/__init__.py", f"{folder}/pipeline.py", CATALOG, PARAMETERS}
-    assert follow(project, bin_, "The same training twice") <= allowed
+    assert follow(project, bin_, "The same training twice", fork) <= allowed
     (one,) = recorded(project)
     assert one.tags["kedro.namespaces"] == "strong,weak"
     strong, weak = one.metrics["strong.accuracy"], one.metrics["weak.accuracy"]
@@ -263,8 +246,8 @@ def test_the_same_training_twice_keeps_both_apart(project, bin_):
     assert ask(bin_, project, [SETOSA], uri=champion) == ["setosa"]
 
 
-def test_a_node_logs_what_it_likes(project, bin_):
-    assert follow(project, bin_, "Logging of your own") <= {NODES}
+def test_a_node_logs_what_it_likes(project, bin_, fork):
+    assert follow(project, bin_, "Logging of your own", fork) <= {NODES}
     runs = recorded(project)
     (main,) = [one for one in runs if "kedro.run_id" in one.tags]
     nested = [one for one in runs if "mlflow.parentRunId" in one.tags]
@@ -282,8 +265,8 @@ def test_a_node_logs_what_it_likes(project, bin_):
 
 
 @pytest.mark.parametrize("part", ["the registry", "pictures", "scoring"])
-def test_parts_can_go_and_the_remaining_tests_pass(project, bin_, part):
-    assert follow(project, bin_, f"Without {part}") <= {PIPELINE}
+def test_parts_can_go_and_the_remaining_tests_pass(project, bin_, fork, part):
+    assert follow(project, bin_, f"Without {part}", fork) <= {PIPELINE}
     (one,) = recorded(project)
     assert one.status == "FINISHED" and one.metrics["accuracy"] >= 0.9
     assert ("registry.version" in one.tags) == (part != "the registry")

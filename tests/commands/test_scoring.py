@@ -5,7 +5,6 @@ import json
 import random
 import shutil
 
-import pandas as pd
 import pytest
 import yaml
 from mlflow import MlflowClient
@@ -18,13 +17,13 @@ GOOD = [5.1, 3.5, 1.4, 0.2]
 
 
 @pytest.fixture(scope="module")
-def trained(generated, bin_, tmp_path_factory):
+def trained(generated, bin_, fork, tmp_path_factory):
     """Return a project with a champion (version 1) and a challenger (version 2)."""
     project = shutil.copytree(generated, tmp_path_factory.mktemp("trained") / REPO)
     path = {"PATH": path_of(bin_)}
-    run(bin_ / "kedro", "run", cwd=project, **path)
+    fork.run(bin_ / "kedro", "run", cwd=project, **path)
     worse = "--params=model_options.C=0.0001"
-    run(bin_ / "kedro", "run", worse, cwd=project, **path)
+    fork.run(bin_ / "kedro", "run", worse, cwd=project, **path)
     return project
 
 
@@ -101,19 +100,6 @@ def test_a_model_is_chosen_by_alias_version_or_run(project, score):
         assert last_run(project).data.tags["model.run_id"] == challenger.run_id
 
 
-@pytest.mark.parametrize(
-    "which",
-    [f"models:/{PACKAGE}@best", f"models:/{PACKAGE}/99", "runs:/0a/model", "champion"],
-)
-def test_a_model_that_does_not_exist_is_one_line(project, score, which):
-    failed = score(ok=False, model=which)
-    assert failed.returncode
-    assert failed.stderr.splitlines()[-1].startswith("Error: ")
-    assert f"Cannot load the model {which}: " in failed.stderr.splitlines()[-1]
-    assert "Traceback" not in failed.stdout + failed.stderr
-    assert last_run(project).info.status == "FAILED"
-
-
 def test_without_a_champion_it_says_how_to_get_one(generated, kedro, tmp_path):
     project = shutil.copytree(generated, tmp_path / "untrained")
     failed = kedro("run", "--pipelines=score", cwd=project, ok=False)
@@ -121,33 +107,8 @@ def test_without_a_champion_it_says_how_to_get_one(generated, kedro, tmp_path):
     last = failed.stderr.splitlines()[-1]
     assert last.startswith(f"Error: Cannot load the model models:/{PACKAGE}@champion")
     assert "train one with `kedro run`" in last
-
-
-def test_order_and_other_columns_stay_across_chunks(project, score, tmp_path):
-    rows = [[f"00{i}", *GOOD, "" if i % 7 else "NA"] for i in range(200_000)]
-    rows[150_000][-1] = 'said "two\nlines, and a comma"'
-    columns = ["id", *COLUMNS, "note"]
-    score(input=table(tmp_path / "long.csv", *rows, columns=columns))
-    answers = scored(project)
-    assert [answer["id"] for answer in answers] == [row[0] for row in rows]
-    assert [answer["note"] for answer in answers] == [row[-1] for row in rows]
-    assert {answer["species"] for answer in answers} == {"setosa"}
-    first, second = (project / OUTPUT).read_text().splitlines()[:2]
-    assert first == f"{','.join(columns)},species,probability"
-    assert second.startswith("000,5.1,3.5,1.4,0.2,NA,setosa,0.9")
-
-
-def test_parquet_comes_in_and_goes_out_by_its_name(project, score, tmp_path):
-    rows = [[i, *GOOD] for i in range(100_000)]
-    given = pd.DataFrame(rows, columns=["id", *COLUMNS])
-    given.to_parquet(tmp_path / "flowers.parquet")
-    catalog = project / "conf/base/catalog.yml"
-    text = catalog.read_text()
-    catalog.write_text(text.replace("scored_flowers.csv", "scored_flowers.parquet"))
-    score(input=tmp_path / "flowers.parquet")
-    answers = pd.read_parquet((project / OUTPUT).with_suffix(".parquet"))
-    assert answers[given.columns].equals(given)
-    assert set(answers["species"]) == {"setosa"} and answers["probability"].min() > 0.9
+    assert "Traceback" not in failed.stdout + failed.stderr
+    assert last_run(project).info.status == "FAILED"
 
 
 def test_a_second_run_replaces_the_first_ones_output(project, score, tmp_path):
@@ -156,48 +117,23 @@ def test_a_second_run_replaces_the_first_ones_output(project, score, tmp_path):
     assert len(scored(project)) == 1
 
 
-BAD = {
-    "missing column": ([GOOD[:3]], COLUMNS[:3], "missing column(s): petal_width"),
-    "not a number": ([GOOD, ["wide", *GOOD[1:]]], COLUMNS, "sepal_length (1 rows)"),
-    "gap": ([["", *GOOD[1:]]], COLUMNS, "sepal_length (1 rows)"),
-    "NaN": ([["nan", *GOOD[1:]]], COLUMNS, "sepal_length (1 rows)"),
-    "infinity": ([["inf", *GOOD[1:]]], COLUMNS, "sepal_length (1 rows)"),
-    "negative": ([[-5, *GOOD[1:]]], COLUMNS, "sepal_length (1 rows)"),
-    "a cell too many": ([GOOD, [*GOOD, 1]], COLUMNS, "Expected 4 columns, got 5"),
-    "no rows": ([], COLUMNS, "the table has no rows"),
-    "scored already": ([[*GOOD, "x"]], [*COLUMNS, "species"], "has a column species"),
-}
-
-
-@pytest.mark.parametrize("rows, columns, problem", BAD.values(), ids=BAD)
-def test_bad_flowers_are_refused_and_the_last_output_stays(
-    project, score, tmp_path, rows, columns, problem
+def test_bad_flowers_end_the_command_and_the_last_output_stays(
+    project, score, tmp_path
 ):
     (project / OUTPUT).write_text("as it was")
-    path = table(tmp_path / "bad.csv", *rows, columns=columns)
-    failed = score(ok=False, input=path)
+    failed = score(ok=False, input=table(tmp_path / "bad.csv", [-5, *GOOD[1:]]))
     assert failed.returncode
-    run_of_it = last_run(project)
-    assert run_of_it.info.status == "FAILED"
-    assert problem in run_of_it.data.tags["failure.error"]
-    assert "bad.csv" in run_of_it.data.tags["failure.error"].partition(problem)[0]
-    assert not (project / f"{OUTPUT}.part").exists()
+    made = last_run(project)
+    assert made.info.status == "FAILED"
+    assert "bad.csv" in made.data.tags["failure.error"]
     assert (project / OUTPUT).read_text() == "as it was"
 
 
-def test_an_input_that_does_not_exist_is_named(score, tmp_path):
-    failed = score(ok=False, input=tmp_path / "nowhere.csv")
-    assert failed.returncode
-    assert "nowhere.csv" in failed.stdout + failed.stderr
-
-
-@pytest.mark.parametrize("runner", ["ThreadRunner", "ParallelRunner"])
-def test_every_runner_scores_into_one_run(project, score, runner):
+def test_the_parallel_runner_scores_into_one_run(project, score):
     before = last_run(project)
-    score(f"--runner={runner}")
+    score("--runner=ParallelRunner")
     made = last_run(project)
-    (experiment,) = [made.info.experiment_id]
-    runs = client(project).search_runs([experiment])
+    runs = client(project).search_runs([made.info.experiment_id])
     assert [r.info.run_id for r in runs[:2]] == [made.info.run_id, before.info.run_id]
     assert made.data.metrics["rows"] == len(scored(project))
 

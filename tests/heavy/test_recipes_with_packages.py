@@ -1,0 +1,41 @@
+"""The recipes of docs/make-it-yours.md that need packages of their own."""
+
+import csv
+import shutil
+
+from recipes import apply, ask, follow
+from runs import PACKAGE, REPO, build_environment, recorded
+
+NODES = f"src/{PACKAGE}/pipelines/data_science/nodes.py"
+ALLOWED = {NODES, "conf/base/parameters.yml", "MLproject"}
+ALLOWED |= {"requirements.txt", "conda.yaml"}
+SETOSA = dict(sepal_length=5.1, sepal_width=3.5, petal_length=1.4, petal_width=0.2)
+
+
+def scored(project) -> list[dict[str, str]]:
+    with (project / "data/07_model_output/scored_flowers.csv").open() as file:
+        return list(csv.DictReader(file))
+
+
+def test_boosters_are_scored_and_served_in_a_clean_environment(
+    generated, empty_store, tmp_path
+):
+    requirements = ("-r", generated / "requirements.txt")
+    bin_ = build_environment(tmp_path / "environment", *requirements)
+    for title in ("LightGBM", "XGBoost"):
+        project = shutil.copytree(generated, tmp_path / title / REPO)
+        shutil.copy(empty_store, project / "mlflow.db")
+        apply(project, "A random forest")
+        assert follow(project, bin_, title) <= ALLOWED
+        trained, _ = recorded(project)
+        assert trained.status == "FINISHED" and trained.metrics["accuracy"] >= 0.9
+        assert {row["species"] for row in scored(project)} > {"setosa"}
+        assert float(scored(project)[0]["probability"]) > 0.5
+        assert ask(bin_, project, [SETOSA], manager="uv") == ["setosa"]
+
+
+def test_a_feature_of_the_project_is_served_in_an_environment_of_its_own(
+    project, bin_, fork
+):
+    follow(project, bin_, "A feature that the model computes", fork)
+    assert ask(bin_, project, [SETOSA], manager="uv") == ["setosa"]
