@@ -77,6 +77,7 @@ def restored_process() -> Iterator[None]:
         end_active_runs()
         mlflow.set_tracking_uri(None)
         mlflow.set_registry_uri(None)
+        mlflow.tracking.fluent._active_experiment_id = None
     os.environ.clear()
     os.environ.update(before)
 

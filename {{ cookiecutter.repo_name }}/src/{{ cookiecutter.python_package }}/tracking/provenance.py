@@ -299,9 +299,9 @@ def pin_versions(pipeline: Any, catalog: Any, version: str) -> None:
     for name in pipeline.all_outputs():
         if entry(name).get("versioned"):
             dataset = catalog.get(name)
-            if isinstance(dataset, AbstractVersionedDataset):
-                now = dataset._version
-                dataset._version = Version(now.load or version, now.save)
+            if isinstance(dataset, AbstractVersionedDataset) and dataset._version:
+                load, save = dataset._version
+                dataset._version = Version(load or version, save)
 
 
 class Planner(SequentialRunner):

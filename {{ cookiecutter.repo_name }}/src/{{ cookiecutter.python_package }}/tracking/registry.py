@@ -151,6 +151,7 @@ def promote(
         )
     if origin.replayed():
         return {"decision": "none: a replay", "metric": metric, "score": measured}
+    decision: dict[str, Any]
     decision = {"decision": "champion", "metric": metric, "score": measured}
     decision["against"] = "no other champion"
     # Trainings take turns at a database.
