@@ -19,7 +19,7 @@ from mlflow import MlflowClient, entities, search_runs
 from mlflow.artifacts import download_artifacts
 from mlflow.protos.service_pb2 import LoggedModel, Run
 
-from . import origin, store
+from . import origin, redact
 from .provenance import FOLDER
 from .registry import VERSIONS
 from .runs import EXPERIMENT, INCOMPLETE, ORIGIN, REGISTERED, Trouble
@@ -56,7 +56,11 @@ def clean(found: Any, project: Path, left: Set[str] = frozenset()) -> Any:
         left: Names of fields, tags and parameters.
     """
     if isinstance(found, dict):
-        return {k: clean(v, project, left) for k, v in found.items() if k not in left}
+        kept = {k: clean(v, project, left) for k, v in found.items() if k not in left}
+        text = isinstance(kept.get("value"), str)  # of a tag or parameter
+        if text and redact.is_secret(kept.get("key", "")):
+            kept["value"] = redact.HIDDEN
+        return kept
     if isinstance(found, list):
         entries = (clean(entry, project, left) for entry in found)
         return [
@@ -66,7 +70,7 @@ def clean(found: Any, project: Path, left: Set[str] = frozenset()) -> Any:
         return found
     for here in (f"{project.as_uri()}/", f"{project}/"):
         found = found.replace(here, "")
-    return store.mask(FOLDERS.sub("…/", found))
+    return redact.mask(FOLDERS.sub("…/", found))
 
 
 def read(run: Any, folder: Path, project: Path, with_user: bool) -> dict[str, Any]:
@@ -88,6 +92,12 @@ def read(run: Any, folder: Path, project: Path, with_user: bool) -> dict[str, An
     for name in (f"{FOLDER}/{origin.OPTIONS}", "failure/traceback.txt"):
         if (file := artifacts / name).is_file():
             file.write_text(clean(file.read_text("utf-8"), project), "utf-8")
+    changes = artifacts / FOLDER / origin.DIFF
+    if changes.is_file():  # an older version of this project hid less
+        text = changes.read_text("utf-8", "surrogateescape")
+        if (masked := redact.diff(text)) != text:
+            changes.write_text(masked, "utf-8", "surrogateescape")
+            tags["git.diff"] = origin.MASKED
     for number, output in enumerate(run.outputs.model_outputs):
         messages.append(read_model(output.model_id, run_id, folder / f"model{number}"))
     found = [MessageToDict(m, preserving_proto_field_name=True) for m in messages]
