@@ -10,7 +10,6 @@ from __future__ import annotations
 import os
 import re
 import sqlite3
-import subprocess
 import sys
 from contextlib import closing
 from functools import lru_cache
@@ -181,6 +180,8 @@ def conda_row() -> tuple[str, ...]:
 
 def git_row() -> tuple[str, ...]:
     """Whether a run can name the commit that made it: git itself is asked."""
+    import subprocess  # takes as long as all else that is imported here
+
     if not which("git"):
         return "note", "git", "not found: runs will name no commit", "install git"
     commit = "git add . && git commit -m 'First commit'"

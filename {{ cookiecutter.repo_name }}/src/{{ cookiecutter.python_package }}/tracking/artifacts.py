@@ -14,6 +14,8 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from kedro.io.core import HTTP_PROTOCOLS, get_protocol_and_path
+
 from . import provenance, redact
 from .provenance import File
 
@@ -134,13 +136,16 @@ def log(run_id: str, artifact: Artifact) -> None:
 
 def file_system(artifact: Artifact) -> tuple[Any, str]:
     """Return fsspec's file system of an artifact, and the path in it."""
-    from fsspec.core import url_to_fs
+    import fsspec
 
     options = {**(artifact.config.get("credentials") or {})}
     options |= artifact.config.get("fs_args") or {}
     for key in [key for key in options if key.startswith("open_args")]:
         del options[key]
-    system, root = url_to_fs(artifact.address, **options)
+    protocol, root = get_protocol_and_path(artifact.address)
+    system = fsspec.filesystem(protocol, **options)
+    if "filepath" not in artifact.config or protocol in HTTP_PROTOCOLS:
+        root = system._strip_protocol(artifact.address)
     system.invalidate_cache()
     return system, root
 

@@ -521,7 +521,7 @@ def within_limits(name: str, about: dict[str, Any]) -> dict[str, Any]:
     for part, most in limits.items():
         if len(about.get(part) or "") > most:
             logger.warning(
-                "%s is logged without its %s: MLflow takes at most %s characters of it.",
+                "%s is logged without its %s: MLflow takes at most %s characters.",
                 *(name, part, most),
             )
             del about[part]

@@ -2,8 +2,8 @@
 
 A value is secret by its name (``password``, ``apiToken``, ``OPENAI_KEY``), by its form
 (``ghp_…``, a private key), or by its place in an address. Secret names end in a secret
-word, in any spelling. In code only quoted values are hidden: ``token = tokenizer(text)``
-stays as it is.
+word, in any spelling. In code only quoted values are hidden:
+``token = tokenizer(text)`` stays as it is.
 """
 
 from __future__ import annotations
@@ -121,7 +121,14 @@ LISTED = re.compile(
 )
 ELEMENT = re.compile(rf"<({NAME})>([^<\n]+)(?=</\1>)")
 ASSIGNED = re.compile(rf"(?<![\w$.-])({NAME})=(?!=)" r"([^&\s,;'\"()\[\]{}]+)")
-FLAG = re.compile(r"(?<!\S)--([A-Za-z][\w-]*)([ =])([^\s'\"-][^\s'\"]*)")
+FLAG = re.compile(
+    r"(?<![\w-])--([A-Za-z][\w-]*)([ =])(?![A-Z_]+\b)([^\s'\"-][^\s'\"]*)"
+)
+# Within a quoted text, such as what connects to a database.
+IN_QUOTES = re.compile(
+    r"(?i)([\"'][^\"'\n,()\[\]{}]*?\b\w*(?:password|passwd|pwd|passphrase|secret|token)=)"
+    r"(?!=|[?%{$<*`]|\.\.)[^\s\"';&,(){}]+"
+)
 IN_FLOW = re.compile(
     r"([{\[,]\s*)" rf"({NAME})" r"(\s*:\s+)([^\s'\",{}\[\]][^,{}\[\]\n]*)"
 )
@@ -204,7 +211,7 @@ def from_environment() -> list[str]:
 
 def mask(text: str) -> str:
     """Hide the secrets of a message or value: addresses, assignments, known forms."""
-    return ASSIGNED.sub(hide_assigned, document(text))
+    return document(ASSIGNED.sub(hide_assigned, code(text)))
 
 
 def first_line(error: BaseException) -> str:
@@ -231,6 +238,8 @@ def code(text: str) -> str:
     text = SCHEME.sub(hide_scheme, text)
     text = LITERAL.sub(hide_literal, text)
     text = CALL.sub(hide_literal, text)
+    text = FLAG.sub(lambda m: hide(m[0], m[1], m[3]), text)
+    text = IN_QUOTES.sub(rf"\1{HIDDEN}", text)
     text = LISTED.sub(hide_list, text)
     text = HEADER.sub(lambda m: hide(m[0], m[2], m[4]), text)
     text = ELEMENT.sub(lambda m: hide(m[0], m[1], m[2]), text)
@@ -245,8 +254,7 @@ def document(text: str, of_catalog: bool = False) -> str:
         of_catalog: Whether it is Kedro's catalog, where ``credentials: NAME`` names an
             entry of another file.
     """
-    text = FLAG.sub(lambda m: hide(m[0], m[1], m[3]), code(text))
-    text = IN_FLOW.sub(lambda m: hide(m[0], m[2], m[4].rstrip()), text)
+    text = IN_FLOW.sub(lambda m: hide(m[0], m[2], m[4].rstrip()), code(text))
     lines, below = [], -1  # the indent of the secret name that lines stand below
     for line in text.split("\n"):
         content, indent = line.strip(), len(line) - len(line.lstrip())
@@ -266,7 +274,8 @@ def document(text: str, of_catalog: bool = False) -> str:
         if name and opens and not (some_key and value in ("", "{")):
             below = indent
         entry = of_catalog and "credentials" in name and re.fullmatch(r"[\w.-]+", value)
-        if name and not (opens or entry or (some_key and value[0] == "{")):
+        done = re.match(r"\*{3}([,;&\s]|$)", value)
+        if name and not (opens or entry or done or (some_key and value[0] == "{")):
             line = hide(line, name, value.rstrip(",;"))
         lines.append(line)
     return "\n".join(lines)
