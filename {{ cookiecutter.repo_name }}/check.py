@@ -200,13 +200,26 @@ def config_rows() -> list[tuple[str, ...]]:
 
 
 def git_row() -> tuple[str, ...]:
-    """Whether a run can name the commit that made it."""
+    """Whether a run can name the commit that made it: git itself is asked."""
+    import subprocess  # takes as long as all else that is imported here
+
     if not which("git"):
         return "note", "git", "not found: runs will name no commit", "install git"
-    if any((folder / ".git").exists() for folder in (PROJECT, *PROJECT.parents)):
-        return "ok", "git", "the project is in a repository", ""
-    remedy = "git init && git add . && git commit -m 'First commit'"
-    return "note", "git", "no repository: runs will name no commit", remedy
+    commit = "git add . && git commit -m 'First commit'"
+    if not any((folder / ".git").exists() for folder in (PROJECT, *PROJECT.parents)):
+        problem, remedy = "no repository", f"git init && {commit}"
+    else:
+        command = ["git", "-C", str(PROJECT), "rev-parse", "--verify", "HEAD"]
+        env = {**os.environ, "LC_ALL": "C"}
+        done = subprocess.run(command, capture_output=True, text=True, env=env)
+        if done.returncode == 0:
+            return "ok", "git", "the project is in a repository", ""
+        said = " ".join(done.stderr.split()).removeprefix("fatal: ")
+        problem, _, remedy = said.partition(" To add an exception for this directory, ")
+        remedy = remedy.removeprefix("call: ")
+        if "Needed a single revision" in said:
+            problem, remedy = "no commit yet", commit
+    return "note", "git", f"{problem}: runs will name no commit", remedy
 
 
 def tracking_row(uri: str, offline: bool) -> tuple[str, ...]:

@@ -81,6 +81,7 @@ src/{PACKAGE}/tracking/journal.py
 src/{PACKAGE}/tracking/origin.py
 src/{PACKAGE}/tracking/provenance.py
 src/{PACKAGE}/tracking/record.py
+src/{PACKAGE}/tracking/redact.py
 src/{PACKAGE}/tracking/registry.py
 src/{PACKAGE}/tracking/search.py
 src/{PACKAGE}/tracking/replay.py

@@ -3,6 +3,8 @@
 - ``hooks``: the life of the run, which is opened or joined, and truthfully ended
 - ``store``: where runs go, and what is said when they cannot
 - ``provenance``: parameters, data, code and packages, which made a run
+- ``artifacts``: files that catalog entries ask to be logged
+- ``redact``: hides secrets in everything that is recorded
 - ``registry``: registered versions, and the champion among them
 - ``search``: child runs, one for each candidate that was tried
 - ``origin``: the command, code and packages that repeat a run

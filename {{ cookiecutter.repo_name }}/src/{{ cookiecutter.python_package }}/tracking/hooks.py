@@ -25,7 +25,7 @@ from kedro.framework.project import settings
 from kedro.runner import AbstractRunner
 from omegaconf import OmegaConf
 
-from . import data_locks, journal, origin, provenance, store
+from . import artifacts, data_locks, journal, origin, provenance, store
 
 logger = logging.getLogger(__name__)
 
@@ -118,16 +118,17 @@ class MLflowRunHooks:
             locks.name_run(run.info.run_id)
             store.show(run)
             provenance.pin_versions(todo, catalog, run_id)
+            artifacts.warn_of_unknown_settings(todo, catalog)
             files = provenance.input_files(todo, catalog)
             recording.inputs, recording.unread = files, set(files)
             taken = provenance.taken(todo, catalog, given)
             options = origin.options(run_params, self._env, files)
             made_by = provenance.lineage(files)
-            known, artifacts = origin.repeated_by(
+            known, reproduction = origin.repeated_by(
                 options, files, made_by, self._project, tags
             )
             with store.first_contact(self._project):
-                provenance.record_origin(run, tags | known, taken, artifacts)
+                provenance.record_origin(run, tags | known, taken, reproduction)
         except BaseException as error:
             if run_id in self._recordings:
                 status = "FAILED" if isinstance(error, Exception) else "KILLED"
@@ -221,10 +222,10 @@ class MLflowRunHooks:
             if error:
                 calls.attempt("its failure", self._record_failure, recording, error)
             if status != "KILLED":
-                files = [file for file in recording.inputs.values() if file]
                 for name in recording.unread:  # by this process
                     if file := recording.inputs[name]:
-                        calls.attempt(name, provenance.record_input, name, file, None)
+                        args = name, file, None
+                        calls.attempt(name, provenance.describe_input, *args)
                 for name, file in recording.inputs.items():  # read in chunks till now
                     if name in recording.lazy:
                         args = provenance.check_unchanged, name, file
@@ -232,9 +233,16 @@ class MLflowRunHooks:
                 of = recording.pipeline, recording.catalog
                 written = recording.locks.written()
                 saved = provenance.saved_files(run_id, written, *of)
-                versioned = [file.path for file in saved if file.versioned]
-                for file in files + saved:
-                    calls.attempt(file.path.name, provenance.log_file, file)
+                versioned = [file.path for file in saved.values() if file.versioned]
+                about: Any = {"kedro_id": run_id, "started": recording.started}
+                about["complete"] = status == "FINISHED"
+                asked = artifacts.asked_for(recording.inputs, saved, *of, **about)
+                for artifact in asked:
+                    what = f"the artifact of {artifact.name}"
+                    calls.attempt(what, artifacts.log, artifact)
+            if calls.missing:
+                add = provenance.add_to_missing
+                calls.attempt("what was missing before", add, calls.missing)
             calls.say_what_is_missing()
         except BaseException:  # Ctrl-C
             calls.until = 0.0

@@ -11,18 +11,18 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from . import store
-from .provenance import FILTERS, SECRET, File, flatten, git, md5
+from . import redact
+from .provenance import FILTERS, File, data_tag, flatten, git, md5
 
 OPTIONS, DIFF, PACKAGES = "run.json", "code.diff", "packages.txt"
+MASKED = "masked: it holds what looks like credentials"  # in the tag git.diff
 REPLAY = "replay.of"  # the tag that names the run that is repeated
-HIDDEN = "***"
 LARGEST_DIFF = 5_000_000  # bytes
-# The whole repository, without what is somebody's own; whatever git is set to show.
-SHARED = (":/", ":(exclude)conf/local", ":(exclude,top,glob)**/credentials*")
+# The project's folder, without what is somebody's own; whatever git is set to show.
+SHARED = (".", ":(exclude)conf/local", ":(exclude,top,glob)**/credentials*")
 PLAIN = (
     *("--binary", "--no-ext-diff", "--no-textconv", "--no-color", "--no-renames"),
-    *("--src-prefix=a/", "--dst-prefix=b/"),
+    *("--src-prefix=a/", "--dst-prefix=b/", "--no-relative"),
 )
 
 
@@ -57,8 +57,8 @@ def repeated_by(
     if made_by:
         written["made_by"] = {paths[name]: run for name, run in made_by.items()}
     known = {"kedro.command": command(given)[:5000]}
-    known |= {f"data.{name}.run_id": run for name, run in made_by.items()}
-    known |= {f"data.{n}.version": v for n, v in versions(inputs).items()}
+    known |= {data_tag(name, "run_id"): run for name, run in made_by.items()}
+    known |= {data_tag(n, "version"): v for n, v in versions(inputs).items()}
     options = json.dumps(written, indent=2).encode()
     artifacts = {OPTIONS: options, PACKAGES: packages(project).encode()}
     if tags.get("git.dirty") == "true":
@@ -71,12 +71,11 @@ def options(
 ) -> dict[str, Any]:
     """Return the options of ``kedro run`` that repeat a run, as ``--config`` has them.
 
-    Versioned inputs are named in the version that is loaded now; values of names like
-    ``password`` are hidden.
+    Versioned inputs are named in the version that is loaded now; secrets are hidden.
     """
     loaded = versions(files) | (run_params.get("load_versions") or {})
     runner = re.search(r"<(?:kedro\.[\w.]+\.)?([\w.]+) ", str(run_params["runner"]))
-    given = store.mask(json.dumps(run_params["runtime_params"] or {}, default=str))
+    given = json.dumps(run_params["runtime_params"] or {}, default=str)
     lists = {name: run_params.get(name) for name in (*FILTERS, "namespaces")}
     lists["pipelines"] = run_params["pipeline_names"]
     lists["load_versions"] = [":".join(item) for item in loaded.items()]
@@ -84,7 +83,7 @@ def options(
         "env": env,
         "runner": runner[1] if runner else "",
         **{name: ",".join(chosen or []) for name, chosen in lists.items()},
-        "params": json.loads(given, object_hook=without_secrets),
+        "params": redact.parameters(json.loads(given)),
     }
     return {name: value for name, value in found.items() if value}
 
@@ -93,11 +92,6 @@ def versions(files: dict[str, File | None]) -> dict[str, str]:
     """Return the versions of versioned inputs, by dataset."""
     found = {name: file for name, file in files.items() if file and file.versioned}
     return {name: file.path.parent.name for name, file in found.items()}
-
-
-def without_secrets(values: dict[str, Any]) -> dict[str, Any]:
-    """Hide the values of names like ``password``."""
-    return {k: HIDDEN if SECRET.search(k.lower()) else v for k, v in values.items()}
 
 
 def command(given: dict[str, Any]) -> str:
@@ -112,10 +106,12 @@ def command(given: dict[str, Any]) -> str:
 
 
 def diff(project: Path) -> tuple[bytes, str]:
-    """Return what differs from the commit, new files included, and its digest.
+    """Return what differs in the project from the commit, new files included.
 
-    Neither what git ignores nor what is in conf/local. The repository is not written
-    to. In the place of the digest, a sentence says what is missing.
+    Returns:
+        The diff, without what git ignores and what is in conf/local; and its digest,
+        or in its place a sentence that says what is missing. The repository is not
+        written to.
     """
     top = Path(os.fsdecode(git(project, "rev-parse", "--show-toplevel").rstrip()))
     words = ("--others", "--exclude-standard", "--full-name", "-z", "--", *SHARED)
@@ -129,9 +125,8 @@ def diff(project: Path) -> tuple[bytes, str]:
     if max(size, len(found)) > LARGEST_DIFF:
         return b"", f"left out: it is over {LARGEST_DIFF / 1e6:.0f} MB"
     text = found.decode("utf-8", "surrogateescape")
-    if (masked := store.mask(text)) != text:
-        why = "masked: it holds what looks like credentials"
-        return masked.encode("utf-8", "surrogateescape"), why
+    if (masked := redact.diff(text)) != text:
+        return masked.encode("utf-8", "surrogateescape"), MASKED
     return found, md5(found)
 
 
@@ -141,7 +136,7 @@ def packages(project: Path) -> str:
     for installed in metadata.distributions():
         name, version = (installed.metadata[key] for key in ("Name", "Version"))
         source = json.loads(installed.read_text("direct_url.json") or "{}")
-        line, url = f"{name}=={version}", source.get("url", "")
+        line, url = f"{name}=={version}", redact.mask(source.get("url", ""))
         if vcs := source.get("vcs_info"):
             line = f"{name} @ {vcs['vcs']}+{url}@{vcs['commit_id']}"
         elif url.startswith("file:"):
@@ -149,6 +144,6 @@ def packages(project: Path) -> str:
         elif url:
             line = f"{name} @ {url}"
         if name and url.rstrip("/") != project.as_uri():
-            found.setdefault(name.lower(), store.mask(line))  # the first is imported
+            found.setdefault(name.lower(), line)  # the first is imported
     lines = [f"# Python {platform.python_version()}", *sorted(found.values())]
     return "\n".join(lines) + "\n"

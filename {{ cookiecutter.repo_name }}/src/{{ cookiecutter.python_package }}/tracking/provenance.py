@@ -21,18 +21,20 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from click import ClickException
-from kedro.io import AbstractVersionedDataset, DatasetError, Version
+from kedro.io import AbstractVersionedDataset, CachedDataset, DatasetError, Version
 from kedro.pipeline import Pipeline
 from kedro.runner import SequentialRunner, Task
 from omegaconf import OmegaConf
 from packaging.requirements import InvalidRequirement, Requirement
 
-from . import data_locks, store, training_rows
+from . import data_locks, redact, store, training_rows
 
 LONGEST_NAME, LONGEST_VALUE, LONGEST_TAG = 250, 6000, 8000
-SECRET = re.compile(r"(^|[._-])(password|passwd|secret|token|api_?key|credentials?)$")
 PACKAGE = Path(__file__).resolve().parents[1]
 COMMIT = "mlflow.source.git.commit"  # the tag
+NO_GIT = "git.unavailable"  # the tag that says why git names no commit
+OUTSIDE = "git.dirty_outside"  # the tag of changes beside the project
+MISSING = "record.missing"  # the tag that names what a run lacks
 FOLDER = "environment"  # of a run's artifacts: what repeats it
 FILTERS = ("tags", "node_names", "from_nodes", "to_nodes", "from_inputs", "to_outputs")
 
@@ -40,9 +42,20 @@ logger = logging.getLogger(__name__)
 namespace: ContextVar[str | None] = ContextVar("namespace", default=None)
 
 
+def clean_name(name: str) -> str:
+    """Return a name as MLflow takes it: cut, with ``_`` for other characters."""
+    parts = re.sub(r"[^\w.\- /]", "_", name)[:LONGEST_NAME].split("/")
+    return "/".join(part for part in parts if part.strip(". ")).strip(". ") or "_"
+
+
+def data_tag(name: str, what: str) -> str:
+    """Return the name of a tag about a dataset: ``data.NAME.WHAT``."""
+    return f"data.{clean_name(name)[:200]}.{what}"
+
+
 def scoped(name: str) -> str:
     """Put the namespace of the node that is running before a name."""
-    return ".".join(filter(None, (namespace.get(), name)))
+    return clean_name(".".join(filter(None, (namespace.get(), name))))
 
 
 def log_metrics(metrics: dict[str, float]) -> None:
@@ -76,8 +89,8 @@ def portable(model: Any, train: Any = None) -> dict[str, Any]:
     except Exception as error:
         raise ClickException(
             f"skops cannot save this {type(model).__name__}: "
-            f"{store.first_line(error)} -- log it by MLflow's own flavour for it, such "
-            "as mlflow.lightgbm.log_model or mlflow.pyfunc.log_model"
+            f"{redact.first_line(error)} -- log it by MLflow's own flavour for it, "
+            "such as mlflow.lightgbm.log_model or mlflow.pyfunc.log_model"
         ) from error
     ours = [name for name in types if name.startswith(f"{PACKAGE.name}.")]
     if ours:
@@ -149,16 +162,40 @@ def identity(
 
 def git(project: Path, *words: str) -> bytes:
     """Return what git prints; nothing where it fails or is not installed."""
+    return ask_git(project, *words)[0]
+
+
+def ask_git(project: Path, *words: str) -> tuple[bytes, str]:
+    """Return what git prints, and why it refuses: in a line, with what git suggests.
+
+    That there is no repository is no refusal.
+    """
     command = ["git", "-C", str(project), *words]
+    env = {**os.environ, "LC_ALL": "C"}
     try:
-        return subprocess.run(command, capture_output=True).stdout
-    except FileNotFoundError:
-        return b""
+        done = subprocess.run(command, capture_output=True, env=env)
+    except OSError as error:
+        inside = any((place / ".git").exists() for place in (project, *project.parents))
+        missing = isinstance(error, FileNotFoundError)
+        why = "git is not installed" if missing else f"git does not start: {error}"
+        return b"", why if inside else ""
+    said = " ".join(done.stderr.decode(errors="replace").split())
+    if done.returncode == 0 or "not a git repository (or any" in said:
+        return done.stdout, ""
+    return done.stdout, redact.mask(said.removeprefix("fatal: "))
 
 
 def git_state(project: Path) -> dict[str, str]:
-    """Return commit, branch, remote, whether files differ; nothing outside of git."""
-    status = git(project, "status", "--porcelain=v2", "--branch").decode()
+    """Return commit, branch, remote, whether the project's files differ.
+
+    Nothing outside of git. Where git refuses, a tag and the log say why.
+    """
+    words = ("status", "--porcelain=v2", "--branch", "--", ".")
+    printed, refusal = ask_git(project, *words)
+    if refusal:
+        logger.warning("No commit is recorded: %s", refusal)
+        return {NO_GIT: refusal[:LONGEST_TAG]}
+    status = printed.decode(errors="replace")
     about = dict(re.findall(r"^# branch\.(\w+) (.*)$", status, re.MULTILINE))
     if not re.fullmatch(r"[0-9a-f]+", about.get("oid", "")):
         return {}
@@ -166,11 +203,13 @@ def git_state(project: Path) -> dict[str, str]:
     remote = git(project, "ls-remote", "--get-url").decode().strip()
     where = {
         "mlflow.source.git.branch": about["head"].replace("(detached)", ""),
-        "mlflow.source.git.repoURL": "" if remote == "origin" else store.mask(remote),
+        "mlflow.source.git.repoURL": "" if remote == "origin" else redact.mask(remote),
     }
+    beside = git(project, "status", "--porcelain", "--", ":/", ":(exclude).")
     return {
         COMMIT: about["oid"],
         "git.dirty": str(bool(re.search("^[^#]", status, re.MULTILINE))).lower(),
+        **({OUTSIDE: "true"} if beside else {}),
         **{name: text for name, text in where.items() if text},
     }
 
@@ -179,10 +218,10 @@ def flatten(parameters: dict[str, Any]) -> dict[str, str]:
     """Turn nested parameters into MLflow's: dotted names, values as text.
 
     A list is one value. Characters that MLflow refuses in names become ``_``, long
-    names and values are cut, and values of names like ``password`` are hidden.
+    names and values are cut, and secrets are hidden.
     """
     flat: dict[str, str] = {}
-    todo = list(reversed(parameters.items()))
+    todo = list(reversed(redact.parameters(parameters).items()))
     while todo:
         name, value = todo.pop()
         value = value.model_dump() if hasattr(value, "model_dump") else value
@@ -190,11 +229,10 @@ def flatten(parameters: dict[str, Any]) -> dict[str, str]:
         if isinstance(value, dict) and value:
             todo += [(f"{name}.{key}", child) for key, child in reversed(value.items())]
             continue
-        text = "***" if SECRET.search(str(name).lower()) else str(value)
-        name = re.sub(r"[^\w.\- ]", "_", str(name)).strip(". ")[:LONGEST_NAME] or "_"
+        name = clean_name(str(name).replace("/", "_"))
         while name in flat:
             name = name[: LONGEST_NAME - 1] + "_"
-        flat[name] = text[:LONGEST_VALUE]
+        flat[name] = str(value)[:LONGEST_VALUE]
     return flat
 
 
@@ -258,50 +296,66 @@ class File(NamedTuple):
     """A dataset's local file."""
 
     path: Path
-    settings: dict[str, Any]  # its entry's `metadata: mlflow:`
     versioned: bool
     digest: str = ""  # MD5 of an input
     signature: data_locks.Signature | None = None  # when it was digested
 
 
+def entry(name: str, catalog: Any) -> dict[str, Any]:
+    """Return a catalog entry; of a dataset within a cache, the inner one."""
+    config = catalog.config_resolver.resolve_pattern(name)
+    while isinstance(inner := config.get("dataset"), dict) and not address(config):
+        outer = {k: config[k] for k in ("versioned", "metadata") if config.get(k)}
+        config = {**inner, **outer}
+    return config
+
+
+def dataset(name: str, catalog: Any) -> Any:
+    """Return a dataset; what it keeps, if it is a cache."""
+    found = catalog.get(name)
+    return found._dataset if isinstance(found, CachedDataset) else found
+
+
+def address(config: dict[str, Any]) -> str:
+    """Return where the data of a catalog entry are; nothing where it does not say."""
+    return str(config.get("filepath") or config.get("path") or "")
+
+
 def local_path(config: dict[str, Any]) -> Path | None:
     """Return the path of a catalog entry, if it leads to this machine's files."""
-    text = str(config.get("filepath") or config.get("path") or "")
-    text = text.removeprefix("file://")
+    text = address(config).removeprefix("file://")
     return Path(text) if text and "://" not in text else None
 
 
 def shared_paths(names: Iterable[str], catalog: Any) -> list[Path]:
     """Return the local files of datasets that are the same for every run."""
-    configs = map(catalog.config_resolver.resolve_pattern, names)
+    configs = (entry(name, catalog) for name in names)
     paths = (local_path(c) for c in configs if not c.get("versioned"))
     return [path for path in paths if path]
 
 
 def catalog_file(name: str, catalog: Any, version: str | None = None) -> File | None:
     """Return a dataset's local file, if it has one; the version that is loaded."""
-    config = catalog.config_resolver.resolve_pattern(name)
+    config = entry(name, catalog)
     if not (path := local_path(config)):
         return None
     if versioned := bool(config.get("versioned")):
         try:
-            version = version or catalog.get(name).resolve_load_version()
+            version = version or dataset(name, catalog).resolve_load_version()
         except DatasetError:  # the node that loads it will say so
             return None
         path = path / str(version) / path.name
-    settings = (config.get("metadata") or {}).get("mlflow") or {}
-    return File(path, settings, versioned) if path.is_file() else None
+    return File(path, versioned) if path.is_file() else None
 
 
 def pin_versions(pipeline: Any, catalog: Any, version: str) -> None:
     """Have a run load what it has saved itself, not what is the latest by then."""
-    entry = catalog.config_resolver.resolve_pattern
     for name in pipeline.all_outputs():
-        if entry(name).get("versioned"):
-            dataset = catalog.get(name)
-            if isinstance(dataset, AbstractVersionedDataset) and dataset._version:
-                load, save = dataset._version
-                dataset._version = Version(load or version, save)
+        if entry(name, catalog).get("versioned"):
+            saved = dataset(name, catalog)
+            if isinstance(saved, AbstractVersionedDataset) and saved._version:
+                load, save = saved._version
+                saved._version = Version(load or version, save)
 
 
 class Planner(SequentialRunner):
@@ -392,11 +446,36 @@ def check_unchanged(run_id: str, name: str, file: File | None) -> bool:
         return True
     logger.warning("%s has changed while the run read it.", file.path)
     why = "unknown: the file changed while the run read it"
-    MlflowClient().set_tag(run_id, f"data.{name}.digest", why)
+    MlflowClient().set_tag(run_id, data_tag(name, "digest"), why)
     return False
 
 
 def record_input(run_id: str, name: str, file: File | None, table: Any) -> None:
+    """Describe an input on the run; where that fails, the log and a tag say so."""
+    from mlflow import MlflowClient
+
+    try:
+        describe_input(run_id, name, file, table)
+    except Exception as error:  # the pipeline needs no description of its input
+        said = f"the input {name}: {redact.first_line(error)}"
+        logger.warning("Run %s goes on, but lacks %s", run_id, said)
+        try:
+            missing = [said]
+            add_to_missing(run_id, missing)
+            MlflowClient().set_tag(run_id, MISSING, "; ".join(missing)[:LONGEST_TAG])
+        except Exception as again:
+            logger.warning("Its tag %s, too: %s", MISSING, redact.first_line(again))
+
+
+def add_to_missing(run_id: str, missing: list[str]) -> None:
+    """Put what a run is said to lack already before what it lacks besides."""
+    from mlflow import MlflowClient
+
+    if said := MlflowClient().get_run(run_id).data.tags.get(MISSING):
+        missing.insert(0, said)
+
+
+def describe_input(run_id: str, name: str, file: File | None, table: Any) -> None:
     """Log a dataset with the digest of its file or, if it has none, of its table.
 
     The schema of a pandas table is logged with it; a tag says what has no digest.
@@ -407,8 +486,10 @@ def record_input(run_id: str, name: str, file: File | None, table: Any) -> None:
     from mlflow import MlflowClient
     from mlflow.data.pandas_dataset import from_pandas
     from mlflow.entities import Dataset, DatasetInput, InputTag
+    from mlflow.utils import validation
 
     about: dict[str, Any]
+    title = name[: validation.MAX_DATASET_NAME_SIZE]
     source: Any = file.path.as_uri() if file else None
     known = file.digest if file else None
     if isinstance(table, pd.DataFrame):
@@ -416,36 +497,43 @@ def record_input(run_id: str, name: str, file: File | None, table: Any) -> None:
             known = md5(pd.util.hash_pandas_object(table).to_numpy().tobytes())
         with warnings.catch_warnings():  # hints about integers, and on local sources
             warnings.simplefilter("ignore", UserWarning)
-            about = from_pandas(table, source=source, name=name, digest=known).to_dict()
+            described = from_pandas(table, source=source, name=title, digest=known)
+        about = within_limits(name, described.to_dict())
     elif source:
         where = json.dumps({"uri": source})
-        about = {"name": name, "digest": known, "source_type": "local", "source": where}
+        about = {"name": title, "digest": known}
+        about |= {"source_type": "local", "source": where}
     else:
         why = f"none: {type(table).__name__} is neither a local file nor a pandas table"
-        MlflowClient().set_tag(run_id, f"data.{name}.digest", why)
+        MlflowClient().set_tag(run_id, data_tag(name, "digest"), why)
         return
     context = [InputTag("mlflow.data.context", "input")]
     used = [DatasetInput(Dataset(**about), context)]
     store.insist(MlflowClient().log_inputs, run_id, used)
 
 
-def log_file(run_id: str, file: File) -> None:
-    """Log a file as an artifact, if its catalog entry asks for it."""
-    from mlflow import MlflowClient
+def within_limits(name: str, about: dict[str, Any]) -> dict[str, Any]:
+    """Leave out the schema or profile of a dataset that MLflow would refuse."""
+    from mlflow.utils import validation
 
-    folder = file.settings.get("artifact_path")
-    if folder is None:
-        return
-    if file.path.stat().st_size > file.settings.get("max_mb", float("inf")) * 1e6:
-        logger.info("%s is over max_mb: not logged as an artifact", file.path.name)
-        return
-    MlflowClient().log_artifact(run_id, str(file.path), folder or None)
+    limits = {
+        "schema": validation.MAX_DATASET_SCHEMA_SIZE,
+        "profile": validation.MAX_DATASET_PROFILE_SIZE,
+    }
+    for part, most in limits.items():
+        if len(about.get(part) or "") > most:
+            logger.warning(
+                "%s is logged without its %s: MLflow takes at most %s characters.",
+                *(name, part, most),
+            )
+            del about[part]
+    return about
 
 
 def saved_files(
     kedro_id: str, written: Collection[Path], pipeline: Any, catalog: Any
-) -> list[File]:
-    """Return the files that the pipeline has saved.
+) -> dict[str, File]:
+    """Return the local files that the pipeline has saved, by dataset.
 
     Args:
         kedro_id: Kedro's id of the run, by which versioned files are named.
@@ -453,12 +541,13 @@ def saved_files(
         pipeline: The nodes that were to run.
         catalog: Their datasets.
     """
-    found = (catalog_file(n, catalog, kedro_id) for n in sorted(pipeline.all_outputs()))
-    return [
-        file
-        for file in found
+    names = sorted(pipeline.all_outputs())
+    found = {name: catalog_file(name, catalog, kedro_id) for name in names}
+    return {
+        name: file
+        for name, file in found.items()
         if file and (file.versioned or data_locks.resolve(file.path) in written)
-    ]
+    }
 
 
 def describe_failure(
@@ -468,8 +557,8 @@ def describe_failure(
     text = "".join(traceback.format_exception(type(error), error, error.__traceback__))
     return {
         "failure.node": failed_node(error, text, pipeline, catalog),
-        "failure.error": store.mask(f"{type(error).__name__}: {error}")[:LONGEST_TAG],
-        "traceback": store.mask(text),
+        "failure.error": redact.mask(f"{type(error).__name__}: {error}")[:LONGEST_TAG],
+        "traceback": redact.traceback(text),
     }
 
 

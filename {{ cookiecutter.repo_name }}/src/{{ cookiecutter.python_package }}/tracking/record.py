@@ -19,7 +19,7 @@ from mlflow import MlflowClient, entities, search_runs
 from mlflow.artifacts import download_artifacts
 from mlflow.protos.service_pb2 import LoggedModel, Run
 
-from . import origin, store
+from . import origin, redact
 from .provenance import FOLDER
 from .registry import VERSIONS
 from .runs import EXPERIMENT, INCOMPLETE, ORIGIN, REGISTERED, Trouble
@@ -56,7 +56,11 @@ def clean(found: Any, project: Path, left: Set[str] = frozenset()) -> Any:
         left: Names of fields, tags and parameters.
     """
     if isinstance(found, dict):
-        return {k: clean(v, project, left) for k, v in found.items() if k not in left}
+        kept = {k: clean(v, project, left) for k, v in found.items() if k not in left}
+        text = isinstance(kept.get("value"), str)  # of a tag or parameter
+        if text and redact.is_secret(kept.get("key", "")):
+            kept["value"] = redact.HIDDEN
+        return kept
     if isinstance(found, list):
         entries = (clean(entry, project, left) for entry in found)
         return [
@@ -66,7 +70,7 @@ def clean(found: Any, project: Path, left: Set[str] = frozenset()) -> Any:
         return found
     for here in (f"{project.as_uri()}/", f"{project}/"):
         found = found.replace(here, "")
-    return store.mask(FOLDERS.sub("…/", found))
+    return redact.mask(FOLDERS.sub("…/", found))
 
 
 def read(run: Any, folder: Path, project: Path, with_user: bool) -> dict[str, Any]:
@@ -77,17 +81,15 @@ def read(run: Any, folder: Path, project: Path, with_user: bool) -> dict[str, An
         raise Trouble(f"Run {run_id} has not ended yet.")
     tags.setdefault(ORIGIN, run_id)
     tags.setdefault(EXPERIMENT, client.get_experiment(where[0]).name)
+    (artifacts := folder / "artifacts").mkdir(parents=True)
+    if client.list_artifacts(run_id):
+        client.download_artifacts(run_id, "", str(artifacts))
+    tags |= clean_artifacts(artifacts, project)
     messages = [run.to_proto()]
     del messages[0].data.metrics[:]
     for name in run.data.metrics:
         history = client.get_metric_history(run_id, name)
         messages[0].data.metrics.extend(value.to_proto() for value in history)
-    (artifacts := folder / "artifacts").mkdir(parents=True)
-    if client.list_artifacts(run_id):
-        client.download_artifacts(run_id, "", str(artifacts))
-    for name in (f"{FOLDER}/{origin.OPTIONS}", "failure/traceback.txt"):
-        if (file := artifacts / name).is_file():
-            file.write_text(clean(file.read_text("utf-8"), project), "utf-8")
     for number, output in enumerate(run.outputs.model_outputs):
         messages.append(read_model(output.model_id, run_id, folder / f"model{number}"))
     found = [MessageToDict(m, preserving_proto_field_name=True) for m in messages]
@@ -97,6 +99,22 @@ def read(run: Any, folder: Path, project: Path, with_user: bool) -> dict[str, An
     for number, child in enumerate(children_of(run_id, where)):
         children.append(read(child, folder / f"child{number}", project, with_user))
     return {"run": about, "models": models, "children": children}
+
+
+def clean_artifacts(artifacts: Path, project: Path) -> dict[str, str]:
+    """Clean what repeats a run, and return the tags that change by that.
+
+    An older version of the project hid fewer secrets.
+    """
+    for name in (f"{FOLDER}/{origin.OPTIONS}", "failure/traceback.txt"):
+        if (file := artifacts / name).is_file():
+            file.write_text(clean(file.read_text("utf-8"), project), "utf-8")
+    changes = artifacts / FOLDER / origin.DIFF
+    text = changes.read_text("utf-8", "surrogateescape") if changes.is_file() else ""
+    if (hidden := redact.diff(text)) == text:
+        return {}
+    changes.write_text(hidden, "utf-8", "surrogateescape")
+    return {"git.diff": origin.MASKED}
 
 
 def children_of(run_id: str, where: list[str]) -> list[Any]:

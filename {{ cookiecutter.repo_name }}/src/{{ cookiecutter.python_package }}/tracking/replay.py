@@ -19,7 +19,7 @@ from typing import Any
 
 import click
 
-from . import hooks, journal, origin, provenance, runs, store
+from . import hooks, journal, origin, provenance, redact, runs
 from .runs import Trouble, artifact
 
 
@@ -153,7 +153,7 @@ def recorded_options(run: Any, trust: bool) -> dict[str, dict[str, str]]:
     about = json.loads(written)
     if "kedro.skipped_nodes" in run.data.tags and not about["run"].get("node_names"):
         raise Trouble(f"Run {run_id} has run no node: there is nothing to repeat.")
-    if origin.HIDDEN.encode() in written:
+    if redact.HIDDEN.encode() in written:
         raise Trouble(f"Run {run_id} had a secret parameter, which was not recorded.")
     return about
 
@@ -171,8 +171,14 @@ def recorded_code(
     try:
         if commit := tags.get(provenance.COMMIT):
             quiet = ("-c", f"core.hooksPath={os.devnull}")
-            git(project, *quiet, "worktree", "add", "--detach", str(copy), commit)
+            worktree = ("worktree", "add", "--detach", str(copy), commit)
+            _, why = provenance.ask_git(project, *quiet, *worktree)
             if not (copy / ".git").exists():
+                _, refusal = provenance.ask_git(project, "rev-parse", "--git-dir")
+                if refusal:
+                    raise Trouble(f"Commit {commit[:12]} cannot be had: {refusal}")
+                if git(project, "cat-file", "-t", commit):
+                    raise Trouble(f"Commit {commit[:12]} cannot be laid out: {why}")
                 raise Trouble(
                     f"Commit {commit[:12]} is not in this repository: fetch it from "
                     f"{tags.get('mlflow.source.git.repoURL', 'the remote')}, where it "
@@ -180,10 +186,17 @@ def recorded_code(
                 )
             prefix = git(project, "rev-parse", "--show-prefix").strip()
             inside = copy / os.fsdecode(prefix)
+            if tags.get(provenance.OUTSIDE) == "true":
+                click.echo(
+                    "Files beside the project, in its repository, differed from the "
+                    "commit: they are replayed as the commit has them."
+                )
             if tags.get("git.dirty") == "true":
                 apply_changes(run, copy)
         else:
-            click.echo("The run was made outside git: today's code is used.")
+            why = tags.get(provenance.NO_GIT)
+            where = f"where git refused ({why})" if why else "outside git"
+            click.echo(f"The run was made {where}: today's code is used.")
             shutil.copytree(project / "src", copy / "src")
             inputs = [*inputs, "pyproject.toml", "requirements.txt"]
         conf = (path.relative_to(project) for path in (project / "conf").rglob("*"))
@@ -232,7 +245,7 @@ def recorded_environment(run: Any, folder: Path) -> str:
         done = subprocess.run(command, capture_output=True, text=True)
         if done.returncode:
             said = " ".join(re.sub(r"[^\x20-\x7e]", " ", done.stderr).split())
-            raise Trouble(f"The packages cannot be had: {store.mask(said)[-400:]}")
+            raise Trouble(f"The packages cannot be had: {redact.mask(said)[-400:]}")
     return python
 
 

@@ -15,7 +15,7 @@ from typing import Any
 import click
 from click import ClickException
 
-from . import origin, store
+from . import origin, redact, store
 from .provenance import COMMIT, FOLDER
 
 # Tags of received runs and models.
@@ -67,7 +67,7 @@ def project_store(
             experiment = store.experiment_id(to or config, project)
         yield experiment
     except (ClickException, MlflowException, OSError, ValueError) as error:
-        raise Trouble(store.first_line(error)) from error
+        raise Trouble(redact.first_line(error)) from error
 
 
 def find(given: str) -> Any:
@@ -85,7 +85,7 @@ def find(given: str) -> Any:
         begins = f"attributes.run_id LIKE '{given}%'"
         found = list(client.search_runs(where, begins, ViewType.ALL, max_results=2))
     if len(found) != 1:
-        uri = store.mask(os.environ["MLFLOW_TRACKING_URI"])
+        uri = redact.mask(os.environ["MLFLOW_TRACKING_URI"])
         many = "Several runs begin with" if found else "No run"
         raise Trouble(f"{many} {given} at {uri}: `kedro runs` lists the last.")
     run_id = found[0].info.run_id

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from . import provenance, store
+from .provenance import clean_name
 
 
 class Candidate(NamedTuple):
@@ -42,7 +43,7 @@ def log_search(candidates: Sequence[Candidate], *, began: float, best: int) -> N
         end = start + int(seconds * 1000)
         client.log_batch(
             child,
-            [Metric(key, value, end, 0) for key, value in metrics.items()],
+            [Metric(clean_name(key), value, end, 0) for key, value in metrics.items()],
             [Param(*item) for item in text.items()],
             synchronous=True,
         )

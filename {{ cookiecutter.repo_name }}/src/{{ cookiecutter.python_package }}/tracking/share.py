@@ -22,7 +22,7 @@ from typing import Any
 
 import click
 
-from . import provenance, registry, runs, store
+from . import provenance, redact, registry, runs, store
 from .runs import Trouble, project_store
 
 RECORD, FORMAT = "record.json", 1
@@ -120,7 +120,7 @@ def deliver(found: Any, folder: Path, experiment: str) -> str:
         run_id = (
             here[0].info.run_id if here else record.write(found, folder, experiment)
         )
-    click.echo(f"Run {made} {said} run {run_id} at {store.mask(uri)}.")
+    click.echo(f"Run {made} {said} run {run_id} at {redact.mask(uri)}.")
     return run_id
 
 
@@ -187,7 +187,7 @@ def unpack(file: Path, folder: Path, *, trust: bool = False) -> Any:
         described = [p for p in folder.rglob("*") if p.name.lower() == "mlmodel"]
         wanted = [ask for path in described if not trust for ask in demands(path)]
     except Exception as error:  # whatever a made-up file makes of its readers
-        raise Trouble(f"{file} is refused: {store.first_line(error)}") from error
+        raise Trouble(f"{file} is refused: {redact.first_line(error)}") from error
     if wanted:
         raise Trouble(
             f"{file} is refused: a model in it asks for {'; '.join(wanted)[:500]} -- "

@@ -22,6 +22,8 @@ from urllib.parse import unquote, urlsplit
 from click import ClickException
 from kedro.config import MissingConfigException
 
+from .redact import first_line, mask
+
 ANSWER = 10  # seconds in which a server that many meet at once should have answered
 # MLflow doubles its waits: one retry comes at once, four take half a minute, five one.
 FIRST = {
@@ -46,12 +48,6 @@ LOCKS = {
 }
 # What MLflow says when a constraint of the database or its lock stops a statement.
 DATABASE_ERRORS = ("BAD_REQUEST", "TEMPORARILY_UNAVAILABLE")
-SECRET = (
-    r"user(name)?|uid|password|passwd|pwd|token|secret|(api|access)_?key|credentials?"
-)
-SECRET_VARIABLE = (
-    r"(MLFLOW|DATABRICKS|AWS|AZURE)_\w*(USERNAME|PASSWORD|TOKEN|SECRET|KEY)\w*"
-)
 # The absolute paths of artifacts in a SQLite store.
 MOVE = """
 UPDATE experiments SET artifact_location = :new || substr(artifact_location, :rest)
@@ -71,25 +67,6 @@ logger = logging.getLogger(__name__)
 
 class TrackingError(ClickException):
     """Runs cannot be recorded; the message says what to do."""
-
-
-def mask(text: str) -> str:
-    """Hide credentials: of addresses and queries, and the values of variables."""
-    variables = os.environ.items()
-    secrets = {v for k, v in variables if v and re.fullmatch(SECRET_VARIABLE, k)}
-    for name in ("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI"):
-        user, _, _ = os.environ.get(name, "").partition("://")[2].rpartition("@")
-        password = user.partition(":")[2]
-        secrets |= {password, unquote(password)} - {""}
-    for secret in sorted(secrets, key=len, reverse=True):
-        text = re.sub(rf"(?<!\w){re.escape(secret)}(?!\w)", "***", text)
-    text = re.sub(r"://[^\s'\"]*@", "://***@", text)
-    return re.sub(rf"(?i)\b({SECRET})=[^&\s,;'\"]*", r"\1=***", text)
-
-
-def first_line(error: BaseException) -> str:
-    """Return what an error says first, without secrets."""
-    return mask(str(error).strip().partition("\n")[0] or type(error).__name__)
 
 
 def read_config(loader: Any) -> dict[str, Any]:

@@ -1,0 +1,201 @@
+"""Logs the files that catalog entries name as artifacts: ``metadata: mlflow:``.
+
+Files of this machine, folders of partitions, and what fsspec reads elsewhere.
+"""
+
+from __future__ import annotations
+
+import difflib
+import logging
+import posixpath
+import tempfile
+from collections.abc import Iterator, Mapping
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from kedro.io.core import HTTP_PROTOCOLS, get_protocol_and_path
+
+from . import provenance, redact
+from .provenance import File
+
+KEYS = ("artifact_path", "max_mb")
+
+logger = logging.getLogger(__name__)
+
+
+class Artifact(NamedTuple):
+    """What a catalog entry asks to be logged."""
+
+    name: str
+    config: dict[str, Any]
+    address: str  # of a file or folder
+    since: datetime | None  # older files in a folder are left out
+    needed: bool  # whether it has to be there
+
+
+def settings_of(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a catalog entry's ``metadata: mlflow:``."""
+    found = (config.get("metadata") or {}).get("mlflow")
+    return found if isinstance(found, dict) else {}
+
+
+def warn_of_unknown_settings(pipeline: Any, catalog: Any) -> None:
+    """Say which settings of the pipeline's catalog entries mean nothing here."""
+    for name in sorted({*provenance.free_inputs(pipeline), *pipeline.all_outputs()}):
+        config = provenance.entry(name, catalog)
+        given = (config.get("metadata") or {}).get("mlflow")
+        if given and not isinstance(given, dict):
+            logger.warning("%s: metadata: mlflow: has no settings: %s", name, given)
+        settings = settings_of(config)
+        for key in settings.keys() - set(KEYS):
+            near = difflib.get_close_matches(str(key), KEYS, n=1, cutoff=0.4)
+            hint = f"did you mean {near[0]}?" if near else f"known: {', '.join(KEYS)}."
+            logger.warning(
+                "%s: metadata: mlflow: %s: means nothing; %s", name, key, hint
+            )
+        most = settings.get("max_mb", 0)
+        if not isinstance(most, (int, float)):
+            logger.warning("%s: metadata: mlflow: max_mb: %r is no number", name, most)
+
+
+def asked_for(
+    inputs: Mapping[str, File | None],
+    saved: Mapping[str, File],
+    pipeline: Any,
+    catalog: Any,
+    *,
+    kedro_id: str,
+    started: float,
+    complete: bool,
+) -> Iterator[Artifact]:
+    """Yield what catalog entries ask to be logged of a run.
+
+    Args:
+        inputs: The local files that it has read, by dataset; None for other data.
+        saved: The local files that it has saved.
+        pipeline: The nodes that were to run.
+        catalog: Their datasets.
+        kedro_id: Kedro's id of the run, by which versioned files are named.
+        started: When it began, in seconds since 1970.
+        complete: Whether all nodes have run.
+    """
+    began = datetime.fromtimestamp(started, timezone.utc)
+    for name in (*inputs, *sorted(pipeline.all_outputs())):
+        config = provenance.entry(name, catalog)
+        if settings_of(config).get("artifact_path") is None:
+            continue
+        read = name in inputs
+        local = provenance.local_path(config)
+        if file := (inputs if read else saved).get(name):
+            yield Artifact(name, config, str(file.path), None, True)
+        elif read or complete or not local or local.is_dir():
+            place = address_of(name, catalog, config, "" if read else kedro_id)
+            yield Artifact(name, config, place, None if read else began, complete)
+
+
+def address_of(name: str, catalog: Any, config: dict[str, Any], version: str) -> str:
+    """Return where a dataset is: in a version, or in the one that was loaded."""
+    address = provenance.address(config)
+    if not address or not config.get("versioned"):
+        return address
+    version = version or provenance.dataset(name, catalog).resolve_load_version()
+    return posixpath.join(address, version, posixpath.basename(address))
+
+
+def log(run_id: str, artifact: Artifact) -> None:
+    """Log the file or files of an artifact; settings without their secrets.
+
+    Raises:
+        LookupError: There is no file.
+    """
+    from mlflow import MlflowClient
+
+    settings = settings_of(artifact.config)
+    if not artifact.address:
+        if artifact.needed:
+            raise LookupError(f"a {artifact.config.get('type')} has no file to log")
+        return
+    system, root = file_system(artifact)
+    found = files_of(system, root, artifact)
+    if not found and artifact.needed:
+        raise LookupError(f"no file at {artifact.address}")
+    megabytes = sum(system.size(path) or 0 for path in found) / 1e6
+    if megabytes > settings.get("max_mb", float("inf")):
+        name = posixpath.basename(artifact.address)
+        logger.info("%s is over max_mb: not logged as an artifact", name)
+        return
+    above = posixpath.dirname(root.rstrip("/"))
+    for path in found:
+        inside = posixpath.dirname(posixpath.relpath(path, above))
+        folder = f"{settings['artifact_path']}/{inside}".strip("/")
+        with tempfile.TemporaryDirectory() as place:
+            local = without_secrets(fetched(system, path, Path(place)), Path(place))
+            MlflowClient().log_artifact(run_id, str(local), folder or None)
+
+
+def file_system(artifact: Artifact) -> tuple[Any, str]:
+    """Return fsspec's file system of an artifact, and the path in it."""
+    import fsspec
+
+    options = {**(artifact.config.get("credentials") or {})}
+    options |= artifact.config.get("fs_args") or {}
+    for key in [key for key in options if key.startswith("open_args")]:
+        del options[key]
+    protocol, root = get_protocol_and_path(artifact.address)
+    system = fsspec.filesystem(protocol, **options)
+    if "filepath" not in artifact.config or protocol in HTTP_PROTOCOLS:
+        root = system._strip_protocol(artifact.address)
+    system.invalidate_cache()
+    return system, root
+
+
+def files_of(system: Any, root: str, artifact: Artifact) -> list[str]:
+    """Return the files of an artifact: of a folder, those that the run has written."""
+    if system.isfile(root):
+        sure = artifact.needed or not artifact.since
+        return [root] if sure or is_new(system, root, artifact.since) else []
+    if not system.isdir(root):
+        return []
+    files = [path for path in system.find(root) if not hidden(path, root)]
+    return [path for path in files if is_new(system, path, artifact.since)]
+
+
+def hidden(path: str, root: str) -> bool:
+    """Tell whether a file in a folder, or a folder on the way, is a hidden one."""
+    parts = posixpath.relpath(path, root).split("/")
+    return any(part.startswith(".") for part in parts)
+
+
+def is_new(system: Any, path: str, since: datetime | None) -> bool:
+    """Tell whether a file was written after a time, as far as its system says."""
+    if not since:
+        return True
+    try:
+        modified = system.modified(path)
+    except NotImplementedError:
+        return False
+    return modified.replace(tzinfo=modified.tzinfo or timezone.utc) >= since
+
+
+def fetched(system: Any, path: str, place: Path) -> Path:
+    """Return a file of this machine, or a copy of one elsewhere."""
+    from fsspec.implementations.local import LocalFileSystem
+
+    if isinstance(system, LocalFileSystem):
+        return Path(path)
+    system.get_file(path, str(copy := place / posixpath.basename(path)))
+    return copy
+
+
+def without_secrets(file: Path, place: Path) -> Path:
+    """Return a file, or a copy without secrets of one that holds settings."""
+    if not redact.is_settings(file.name) or file.stat().st_size > redact.LARGEST_TEXT:
+        return file
+    text = file.read_text("utf-8", "surrogateescape")
+    if (hidden := redact.file(file.as_posix(), text)) == text:
+        return file
+    logger.info("%s is logged without the secrets in it.", file.name)
+    copy = place / file.name
+    copy.write_text(hidden, "utf-8", "surrogateescape")
+    return copy
