@@ -1,8 +1,6 @@
 """Commands run by a process that has the libraries loaded and forks for each."""
 
 import json
-import os
-import signal
 import subprocess
 import sys
 import time

@@ -11,7 +11,6 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib import metadata
 from urllib.parse import parse_qsl, urlsplit
 
-import pytest
 import requests
 import yaml
 from databricks.sdk.service.jobs import JobSettings

@@ -2,7 +2,6 @@
 
 import json
 
-import pytest
 from runs import path_of, run
 
 NOTEBOOK = "notebooks/explore.ipynb"
