@@ -75,6 +75,7 @@ src/{PACKAGE}/pipelines/tune/pipeline.py
 src/{PACKAGE}/schema.py
 src/{PACKAGE}/settings.py
 src/{PACKAGE}/tracking/__init__.py
+src/{PACKAGE}/tracking/artifacts.py
 src/{PACKAGE}/tracking/data_locks.py
 src/{PACKAGE}/tracking/hooks.py
 src/{PACKAGE}/tracking/journal.py

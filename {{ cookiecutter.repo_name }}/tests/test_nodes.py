@@ -59,9 +59,12 @@ def test_the_model_learns_and_what_decides_is_measured(iris, parameters):
 
 def test_metrics_are_measured_and_recorded(run):
     test = pd.DataFrame({TARGET: ["a", "a", "b"]})
-    predictions = pd.DataFrame(
-        {TARGET: ["a", "b", "b"], "a": [0.8, 0.4, 0.1], "b": [0.2, 0.6, 0.9]}
-    )
+    predictions = pd.DataFrame({TARGET: ["a", "b", "b"]})
+    predictions[[*nodes.label_names(pd.Series(["a", "b"]))]] = [
+        [0.8, 0.2],
+        [0.4, 0.6],
+        [0.1, 0.9],
+    ]
     metrics = nodes.report_accuracy(test, predictions)
     assert metrics == pytest.approx(
         {

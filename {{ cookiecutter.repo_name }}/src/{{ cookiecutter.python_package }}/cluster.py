@@ -2,24 +2,59 @@
 
 import sys
 import uuid
+from collections.abc import Callable
+from concurrent.futures import CancelledError
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import cloudpickle
-import dask.dataframe as dd  # type: ignore
 import fsspec
-import mlflow
 import pandas as pd
 from distributed import get_client  # type: ignore
 from kedro.io import AbstractDataset, DatasetError
-from pyarrow import dataset as arrow
 
-from {{ cookiecutter.python_package }} import datasets
+from {{ cookiecutter.python_package }}.datasets import (
+    Chunks,
+    check_options,
+    read_file,
+    write_file,
+)
 
 
-class FolderDataset(AbstractDataset[dd.DataFrame, dd.DataFrame]):
+@dataclass
+class Folder:
+    """A table in the files of a folder, in the order of their names.
+
+    Attributes:
+        files: The files' paths.
+        read: Returns the ``Chunks`` of a file.
+        report: Takes the number of rows when all files have been written.
+    """
+
+    files: list[str]
+    read: Callable[[str], Chunks]
+    report: Callable[[int], None] | None = None
+
+    def with_columns(
+        self,
+        function: Callable[[pd.DataFrame], pd.DataFrame],
+        columns: list[str],
+        report: Callable[[int], None] | None = None,
+    ) -> "Folder":
+        """Append the columns that a function computes; as ``Chunks.with_columns``."""
+        read = self.read
+
+        def read_more(path: str) -> Chunks:
+            return read(path).with_columns(function, columns)
+
+        return Folder(self.files, read_more, report)
+
+
+class FolderDataset(AbstractDataset[Folder, Folder]):
     """A folder of CSV or Parquet files, which the cluster's workers share out.
 
-    Each file is a partition: one worker holds all of it. The workers need neither the
+    A worker reads and writes a file at a time, in chunks. The workers need neither the
     project nor a copy of it: its functions go to them with the work.
     """
 
@@ -28,49 +63,44 @@ class FolderDataset(AbstractDataset[dd.DataFrame, dd.DataFrame]):
         *,
         filepath: str,
         scheduler: str,
+        load_args: dict[str, Any] | None = None,
         credentials: dict[str, Any] | None = None,
         metadata: dict[str, Any] | None = None,
     ) -> None:
-        """Take a folder or an address of fsspec, and the address of a scheduler."""
-        self._scheduler, self._storage = scheduler, credentials or {}
-        self._fs, self._folder = fsspec.url_to_fs(filepath, **self._storage)
+        """Take a folder or an address of fsspec, and the address of a scheduler.
+
+        ``load_args`` are those of ``ChunkedDataset``.
+        """
+        check_options(load_args or {})
+        self._scheduler, self._load_args = scheduler, load_args or {}
+        self._fs, self._folder = fsspec.url_to_fs(filepath, **(credentials or {}))
         self.metadata = metadata
 
-    def load(self) -> dd.DataFrame:
-        """Return the rows of all files, in the order of the files' names."""
-        get_client(self._scheduler)  # Dask's tables use the latest
-        cloudpickle.register_pickle_by_value(sys.modules[__name__.split(".")[0]])
+    def load(self) -> Folder:
+        """Return the files, which are read by the workers."""
+        get_client(self._scheduler)  # fails now if there is none
         found = self._fs.find(self._folder) if self._fs.isdir(self._folder) else []
         files = [name for name in sorted(found) if name.endswith((".csv", ".parquet"))]
         if not files:
             raise DatasetError(f"{self._folder} is no folder of CSV or Parquet files")
-        none = next(datasets.read(self._fs, files[0])).head(0)
-        fs = self._fs
+        fs, load_args = self._fs, self._load_args
+        names = read_file(fs, files[0], load_args).schema.names
 
-        def read(path: str) -> pd.DataFrame:
-            table = pd.concat(datasets.read(fs, path), ignore_index=True)
-            if list(table) != list(none):
+        def read(path: str) -> Chunks:
+            chunks = read_file(fs, path, load_args)
+            if chunks.schema.names != names:
                 raise ValueError(f"{path} has other columns than {files[0]}")
-            table.attrs["file"] = path
-            return table
+            return chunks
 
-        return dd.from_map(read, files, meta=none)
+        return Folder(files, read)
 
-    def save(self, data: dd.DataFrame) -> None:
-        """Write a file for each partition; if one fails, the old folder stays."""
+    def save(self, data: Folder) -> None:
+        """Write a Parquet file for each file; if one fails, the old folder stays."""
         own = uuid.uuid4().hex  # names that nobody else uses
         part, old = f"{self._folder}.{own}.part", f"{self._folder}.{own}.old"
-        where = self._fs.unstrip_protocol(part)
         try:
-            data.to_parquet(
-                where,
-                overwrite=True,
-                write_index=False,
-                name_function="part.{:06}.parquet".format,  # names in the rows' order
-                storage_options=self._storage,
-            )
-            written = arrow.dataset(part, filesystem=self._fs, format="parquet")
-            mlflow.log_metric("rows", written.count_rows())
+            self._fs.makedirs(part)
+            rows = self._write(data, part)
             if self._fs.exists(self._folder):
                 self._fs.mv(self._folder, old, recursive=True)
             self._fs.mv(part, self._folder, recursive=True)
@@ -78,6 +108,36 @@ class FolderDataset(AbstractDataset[dd.DataFrame, dd.DataFrame]):
             for left in (part, old):
                 if self._fs.exists(left) and self._fs.exists(self._folder):
                     self._fs.rm(left, recursive=True)
+        if data.report:
+            data.report(rows)
+
+    def _write(self, data: Folder, folder: str) -> int:
+        """Let the workers write the files; return the number of rows."""
+        client = get_client(self._scheduler)
+        cloudpickle.register_pickle_by_value(sys.modules[__name__.split(".")[0]])
+        count = len(data.files)
+        targets = [f"{folder}/part.{number:06}.parquet" for number in range(count)]
+        write = partial(copy_file, self._fs, data.read)
+        try:
+            tasks = client.map(write, data.files, targets, pure=False)
+            return sum(client.gather(tasks))
+        except (CancelledError, OSError, TimeoutError) as error:
+            raise DatasetError(f"the cluster at {self._scheduler}: {error}") from error
 
     def _describe(self) -> dict[str, Any]:
         return {"filepath": self._folder, "scheduler": self._scheduler}
+
+
+def copy_file(fs: Any, read: Callable[[str], Chunks], source: str, target: str) -> int:
+    """Write the rows of a file into another one, on a worker; return their number."""
+    chunks = read(source)
+    rows = 0
+
+    def count() -> Any:
+        nonlocal rows
+        for table in chunks:
+            rows += len(table)
+            yield table
+
+    write_file(fs, target, count())
+    return rows

@@ -21,7 +21,7 @@ def validate_features(data: pd.DataFrame) -> pd.DataFrame:
     require(FEATURES, data)
     try:
         numbers = data[FEATURES].astype("double[pyarrow]").astype(float)  # fast
-    except ValueError:
+    except (TypeError, ValueError):
         numbers = data[FEATURES].apply(pd.to_numeric, errors="coerce").astype(float)
     wrong = ~((numbers > 0) & (numbers < float("inf")))
     if wrong.any(axis=None):
@@ -36,8 +36,8 @@ def validate_iris(data: pd.DataFrame) -> pd.DataFrame:
     Args, returns and errors are those of ``validate_features``, with ``TARGET``.
     """
     require([*FEATURES, TARGET], data)
-    labels = data[TARGET].replace("", None)
-    if missing := labels.isna().sum():
+    labels = data[TARGET]
+    if missing := (labels.isna() | (labels.astype(str) == "")).sum():
         raise ValueError(f"no label: {TARGET} ({missing} rows)")
     counts = labels.value_counts()
     if len(counts) == 1:
@@ -45,7 +45,14 @@ def validate_iris(data: pd.DataFrame) -> pd.DataFrame:
     if counts.min() == 1:
         label = f"{TARGET} {counts.idxmin()}"
         raise ValueError(f"one row only of {label}: add rows of it, or leave it out")
-    return validate_features(data)
+    return validate_features(data.assign(**{TARGET: plain(labels)}))
+
+
+def plain(labels: pd.Series) -> pd.Series:
+    """Return labels in a type of NumPy's, which every estimator takes, or as text."""
+    if isinstance(labels.dtype, pd.CategoricalDtype):
+        labels = labels.astype(labels.cat.categories.dtype)
+    return pd.Series(labels.to_numpy(), labels.index)
 
 
 def require(columns: list[str], data: pd.DataFrame) -> None:

@@ -16,7 +16,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from . import provenance, store
+from . import provenance, redact, store
 
 FOLDER = ".runs"
 GONE = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE", "INVALID_STATE")
@@ -35,7 +35,7 @@ logger = logging.getLogger(__name__)
 
 def address(uri: str, project: Path) -> str:
     """Return a store's address as it is compared: without secrets, movable."""
-    return store.mask(uri).replace(str(project), ".").rstrip("/")
+    return redact.mask(uri).replace(str(project), ".").rstrip("/")
 
 
 class Entry:
@@ -107,7 +107,7 @@ def deliver(project: Path, uri: str, joined: str | None) -> None:
         except sqlite3.Error:  # its process lives, or is just making it
             continue
         except Exception as error:
-            said = store.first_line(error)
+            said = redact.first_line(error)
             logger.warning("The end of run %s is still owed: %s", path.stem, said)
         else:
             path.unlink(missing_ok=True)

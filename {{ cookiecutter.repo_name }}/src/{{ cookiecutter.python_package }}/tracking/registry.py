@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from click import ClickException
 
-from . import origin, provenance, store, training_rows
+from . import origin, provenance, redact, store, training_rows
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -96,7 +96,7 @@ class PromoteOptions:
         try:
             _validate_model_name(self.name if isinstance(self.name, str) else None)
         except MlflowException as error:
-            message = f"promote_options.name: {store.first_line(error)}"
+            message = f"promote_options.name: {redact.first_line(error)}"
             raise ClickException(message) from error
         if "'" in self.name and '"' in self.name:
             raise ClickException("promote_options.name has both kinds of quotes.")
@@ -204,7 +204,7 @@ def load(uri: str) -> Any:
     except Exception as error:
         made = versions_of(uri)
         raise ClickException(
-            f"Cannot load the model {uri}: {store.first_line(error)} -- "
+            f"Cannot load the model {uri}: {redact.first_line(error)} -- "
             + (
                 f"it was made with other versions: {remedy(made)}"
                 if made
@@ -264,7 +264,7 @@ def check_versions(loaded: Any, uri: str) -> None:
         loaded.predict(example)
     except Exception as error:
         raise ClickException(
-            f"The model {uri} does not work here ({store.first_line(error)}): it was "
+            f"The model {uri} does not work here ({redact.first_line(error)}): it was "
             f"made with {remedy(made)}"
         ) from error
 
@@ -318,7 +318,7 @@ def permitted(name: str) -> Iterator[None]:
         if error.error_code != "PERMISSION_DENIED":
             raise
         raise ClickException(
-            f"You may not register versions of {name}: {store.first_line(error)} -- "
+            f"You may not register versions of {name}: {redact.first_line(error)} -- "
             "the run and its model are recorded; once you may, run this node again"
         ) from error
 
@@ -381,9 +381,9 @@ def judge(
             said = f": it was made with {remedy(made)}" if made else ""
             raise ClickException(
                 f"The champion, version {present}, cannot be measured here "
-                f"({type(error).__name__}: {store.first_line(error)}){said}"
+                f"({type(error).__name__}: {redact.first_line(error)}){said}"
             ) from error
-        return None, lost + store.first_line(error)
+        return None, lost + redact.first_line(error)
     if metric not in metrics:
         return None, f"{lost}its {metric} was not measured"
     if not math.isfinite(metrics[metric]):

@@ -8,6 +8,7 @@ import logging
 from typing import Any
 
 import mlflow
+import numpy as np
 import pandas as pd
 from mlflow.models import infer_signature
 from sklearn.linear_model import LogisticRegression
@@ -43,13 +44,20 @@ def predict(model: Pipeline, test: pd.DataFrame) -> pd.DataFrame:
 
     Returns:
         The predicted species and, if the model has probabilities, a column of them
-        for each species; rows as in ``test``.
+        for each species, by ``label_names``; rows as in ``test``.
     """
     features = test[FEATURES]
-    predictions = pd.DataFrame({TARGET: model.predict(features)}, index=test.index)
+    labels = np.ravel(model.predict(features))  # some estimators return a column
+    predictions = pd.DataFrame({TARGET: labels}, index=test.index)
     if hasattr(model, "predict_proba"):
-        predictions[[*map(str, model.classes_)]] = model.predict_proba(features)
+        names = label_names(pd.Series(model.classes_))
+        predictions[[*names]] = model.predict_proba(features)
     return predictions
+
+
+def label_names(labels: pd.Series) -> pd.Series:
+    """Return the names that ``predict`` gives to the probabilities of labels."""
+    return "probability_" + labels.map(str)
 
 
 def log_model(model: Pipeline, train: pd.DataFrame, test: pd.DataFrame) -> str:
@@ -94,7 +102,8 @@ def measure(test: pd.DataFrame, predictions: pd.DataFrame) -> dict[str, float]:
         Accuracy, macro averages of precision, recall and F1 (all 0 to 1) and, if there
         are probabilities, log loss (nats).
     """
-    truth, predicted = test[TARGET], predictions[TARGET]
+    # As text: scikit-learn does not compare labels of every type.
+    truth, predicted = test[TARGET].map(str), predictions[TARGET].map(str)
     macro: dict[str, Any] = {"average": "macro", "zero_division": 0}
     precision, recall, f1, _ = precision_recall_fscore_support(
         truth, predicted, **macro
@@ -103,8 +112,8 @@ def measure(test: pd.DataFrame, predictions: pd.DataFrame) -> dict[str, float]:
     metrics |= {"precision_macro": precision, "recall_macro": recall, "f1_macro": f1}
     probabilities = predictions.drop(columns=TARGET).sort_index(axis="columns")
     if not probabilities.empty:
-        species = list(probabilities)
-        metrics["log_loss"] = log_loss(truth.astype(str), probabilities, labels=species)
+        species = [name.removeprefix("probability_") for name in probabilities]
+        metrics["log_loss"] = log_loss(truth, probabilities, labels=species)
     return {name: float(value) for name, value in metrics.items()}
 
 

@@ -1,7 +1,6 @@
 """Nodes of the scoring pipeline."""
 
 import logging
-from collections.abc import Iterable, Iterator
 from typing import Any
 
 import mlflow
@@ -20,14 +19,12 @@ from {{ cookiecutter.python_package }}.schema import (
 logger = logging.getLogger(__name__)
 
 
-def score_flowers(
-    new_flowers: Iterable[pd.DataFrame], options: dict[str, Any]
-) -> Iterator[pd.DataFrame]:
+def score_flowers(new_flowers: Any, options: dict[str, Any]) -> Any:
     """Predict the species of flowers with a logged model, which the run names.
 
     Args:
-        new_flowers: Chunks of a table with the measures in cm, a flower a row; or a
-            table of Dask's.
+        new_flowers: A table in chunks, or a folder of files on a cluster: the measures
+            in cm, a flower a row.
         options: ``model``, a URI of MLflow; ``input``, where the flowers come from.
 
     Returns:
@@ -39,39 +36,23 @@ def score_flowers(
         ValueError: A chunk is refused: names the input, rows, and column at fault.
     """
     model = tracking.load_model(options["model"])
-    run = mlflow.active_run() or mlflow.start_run()  # a notebook has none
-    likely = hasattr(model, "predict_proba")
-    predict = data_science.predict  # `score` may go to a cluster: modules cannot
-    if not likely:
+    run_id = (mlflow.active_run() or mlflow.start_run()).info.run_id  # in notebooks too
+    predict, label_names = data_science.predict, data_science.label_names
+    if not hasattr(model, "predict_proba"):
         logger.info("The model has no probabilities: their column is left out.")
 
-    def score(chunk: pd.DataFrame, before: int = 0) -> pd.DataFrame:
-        try:
-            if TARGET in chunk:
-                raise ValueError(f"has a column {TARGET} already: rename it")
-            predictions = predict(model, validate_features(chunk))
-        except ValueError as error:
-            where = chunk.attrs.get("file", options["input"])
-            if len(chunk):
-                where = f"{where}, rows {before + 1} to {before + len(chunk)}"
-            raise ValueError(f"{where}: {error}") from error
-        species = predictions.pop(TARGET)
-        scored = chunk.assign(**{TARGET: species})
-        if likely:  # that of the species, which need not be the highest
-            column = predictions.columns.get_indexer(species.astype(str))
-            scored["probability"] = predictions.to_numpy()[range(len(column)), column]
-        return scored
+    def score(flowers: pd.DataFrame) -> pd.DataFrame:
+        predictions = predict(model, validate_features(flowers))
+        answers = predictions[[TARGET]]
+        probabilities = predictions.drop(columns=TARGET)
+        if probabilities.empty:
+            return answers
+        # That of the species, which need not be the highest.
+        column = probabilities.columns.get_indexer(label_names(answers[TARGET]))
+        own = probabilities.to_numpy()[range(len(column)), column]
+        return answers.assign(probability=own)
 
-    table: Any = new_flowers
-    if hasattr(table, "map_partitions"):  # Dask's, on a cluster
-        more = score(pd.DataFrame(1.0, [0], FEATURES)).drop(columns=FEATURES)
-        return table.map_partitions(score, meta={**table.dtypes, **more.dtypes})
+    def report(rows: int) -> None:
+        mlflow.log_metric("rows", rows, run_id=run_id)  # no longer active by then
 
-    def score_all() -> Iterator[pd.DataFrame]:
-        rows = 0
-        for chunk in new_flowers:
-            yield score(chunk, rows)
-            rows += len(chunk)
-        mlflow.log_metric("rows", rows, run_id=run.info.run_id)  # no longer active
-
-    return score_all()
+    return new_flowers.with_columns(score, FEATURES, report)
