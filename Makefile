@@ -2,7 +2,8 @@
 PYTHON ?= python3
 BIN := $(CURDIR)/.venv/bin
 DURATIONS ?= 10
-# So many processes run the tests; the heavy ones often wait.
+# So many processes run the tests. The heavy ones often wait; those of a file share
+# servers and stay in one process.
 WORKERS ?= 2
 HEAVY_WORKERS ?= 3
 # PYTEST_ADDOPTS adds options of pytest: make test PYTEST_ADDOPTS="-k register -x"
@@ -27,7 +28,7 @@ test-commands: .venv/ready  ## what users type: eight minutes
 
 test-heavy: .venv/ready  ## servers, clusters, browsers, other environments, faults
 	@echo "==> Heavy tests: they install environments and wait (about 25 minutes)"
-	@$(PYTEST) -n $(HEAVY_WORKERS) --dist loadgroup tests/heavy
+	@$(PYTEST) -n $(HEAVY_WORKERS) --dist loadfile tests/heavy
 
 lint: .venv/ready
 	ruff check . && ruff format --check .

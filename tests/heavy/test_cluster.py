@@ -19,9 +19,6 @@ from runs import (
     wait_for,
 )
 
-# One worker runs them all: they share servers.
-pytestmark = pytest.mark.xdist_group("cluster")
-
 FOLDER = "data/07_model_output/scored_flowers"
 COLUMNS = ["sepal_length", "sepal_width", "petal_length", "petal_width"]
 

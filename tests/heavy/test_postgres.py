@@ -23,9 +23,6 @@ from runs import (
     start,
 )
 
-# One worker runs them all: they share servers.
-pytestmark = pytest.mark.xdist_group("postgres")
-
 
 class Postgres:
     """Debian's PostgreSQL with a cluster of its own, on a port of this machine."""

@@ -21,9 +21,6 @@ from runs import (
     showing,
 )
 
-# One worker runs them all: they share servers.
-pytestmark = pytest.mark.xdist_group("team")
-
 USER, PASSWORD = "MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD"
 ADMIN = {USER: "admin", PASSWORD: "swordfish-1234"}
 RITA = {USER: "rita", PASSWORD: "catfish/123456"}  # a colleague
