@@ -19,10 +19,8 @@ MODELS = """
 import json, sys, mlflow
 client, found = mlflow.MlflowClient(), {}
 for run in mlflow.search_runs(search_all_experiments=True, output_format="list"):
-    (model,) = (
-        m for m in (client.get_logged_model(o.model_id) for o in run.outputs.model_outputs)
-        if m.name == "model"
-    )
+    made = [client.get_logged_model(o.model_id) for o in run.outputs.model_outputs]
+    (model,) = (m for m in made if m.name == "model")
     estimator = mlflow.sklearn.load_model(model.model_uri)
     kept = {m.key: m.value for m in model.metrics or []}
     found[run.info.run_id] = [estimator[-1].C, model.model_id, kept.get("accuracy")]

@@ -290,7 +290,7 @@ def wrong_encoding(fs: Any, path: str, encoding: str) -> ValueError:
 
 
 def write_file(fs: Any, path: str, data: Any) -> None:
-    """Write tables into a CSV or Parquet file, which is replaced when they are whole."""
+    """Write tables into a CSV or Parquet file, replaced when they are whole."""
     write = write_parquet if path.endswith(".parquet") else write_csv
     if isinstance(data, Chunks) and write is write_csv:
         check_csv_types(data.schema, data.path)

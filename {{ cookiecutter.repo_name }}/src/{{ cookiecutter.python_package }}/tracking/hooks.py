@@ -228,8 +228,7 @@ class MLflowRunHooks:
                         calls.attempt(name, provenance.describe_input, *args)
                 for name, file in recording.inputs.items():  # read in chunks till now
                     if name in recording.lazy:
-                        args = provenance.check_unchanged, name, file
-                        calls.attempt(name, *args)
+                        calls.attempt(name, provenance.check_unchanged, name, file)
                 of = recording.pipeline, recording.catalog
                 written = recording.locks.written()
                 saved = provenance.saved_files(run_id, written, *of)

@@ -76,7 +76,8 @@ def draw_plots(
         middle, right = others
         names = label_names(test[TARGET])
         for column, likely in probabilities.items():
-            one, species = (names == column, likely), column.removeprefix("probability_")
+            one = names == column, likely
+            species = column.removeprefix("probability_")
             CalibrationDisplay.from_predictions(*one, ax=right, name=species)
             PrecisionRecallDisplay.from_predictions(
                 *one, ax=middle, name=species, drop_intermediate=True
