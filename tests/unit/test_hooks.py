@@ -596,7 +596,10 @@ def test_what_the_store_did_not_take_is_named(
     server.break_next("PUT .*iris.csv", 413)
     session_run(one(len, "iris"))
     (found,) = runs_of_server()
-    assert found.status == "FINISHED" and "iris.csv: " in found.tags["record.missing"]
+    assert (
+        found.status == "FINISHED"
+        and "the artifact of iris: " in found.tags["record.missing"]
+    )
     assert any(f"did not take all of run {found.id}" in said for said in messages)
 
 

@@ -262,7 +262,9 @@ def test_a_repository_without_a_commit_has_no_state(provenance, tmp_path):
 
 def test_no_git_no_state(provenance, repository, monkeypatch):
     monkeypatch.setenv("PATH", "")
-    assert provenance.git_state(repository) == {}
+    assert provenance.git_state(repository) == {
+        "git.unavailable": "git is not installed"
+    }
 
 
 # Packages and models
@@ -314,6 +316,7 @@ def test_a_model_of_scikit_learn_needs_no_code(provenance):
         "serialization_format": "skops",
         "skops_trusted_types": None,
         "code_paths": None,
+        "metadata": None,
     }
 
 
@@ -330,7 +333,7 @@ def test_a_model_with_the_projects_functions_takes_its_code(provenance, module):
 
 
 def test_a_model_that_needs_kedro_is_refused(provenance, module):
-    model = FunctionTransformer(module("datasets").read)
+    model = FunctionTransformer(module("datasets").read_file)
     with pytest.raises(ClickException, match="features.py, without Kedro"):
         provenance.portable(model)
 
@@ -374,8 +377,9 @@ def test_input_files_are_digested_and_others_are_none(provenance, tmp_path):
     pipeline = Pipeline([Node(lambda *given: 1, names, "out")])
     found = provenance.input_files(pipeline, catalog)
     digest = provenance.digest(file)
-    assert found["local"] == (file, asked["mlflow"], digest)
-    assert found["uri"] == (file, {}, digest)
+    for name in ("local", "uri"):
+        assert (found[name].path, found[name].digest) == (file, digest)
+        assert not found[name].versioned
     assert found["missing"] is found["memory"] is None
     assert "params:x" not in found
 
@@ -464,12 +468,15 @@ def saving(tmp_path, **settings):
     ],
 )
 def test_a_file_is_an_artifact_if_its_entry_asks_and_it_is_small(
-    provenance, active_run, project, tmp_path, messages, settings, artifacts
+    provenance, module, active_run, project, tmp_path, messages, settings, artifacts
 ):
     pipeline, catalog = saving(tmp_path, **settings)
     catalog.save("out", "text")
-    (file,) = provenance.saved_files("now", 0, pipeline, catalog)
-    provenance.log_file(active_run.info.run_id, file)
+    artifacts_of = module("tracking.artifacts")
+    saved = provenance.saved_files("now", [tmp_path / "out.txt"], pipeline, catalog)
+    options = {"kedro_id": "now", "started": 0.0, "complete": True}
+    for artifact in artifacts_of.asked_for({}, saved, pipeline, catalog, **options):
+        artifacts_of.log(active_run.info.run_id, artifact)
     assert recorded(project)[0].artifacts == artifacts
     skipped = ["out.txt is over max_mb: not logged as an artifact"]
     assert messages == (skipped if settings.get("max_mb", 1) < 1 else [])
@@ -478,9 +485,9 @@ def test_a_file_is_an_artifact_if_its_entry_asks_and_it_is_small(
 def test_a_file_of_an_earlier_run_was_not_saved_by_this_one(provenance, tmp_path):
     pipeline, catalog = saving(tmp_path, artifact_path="texts")
     catalog.save("out", "text")
-    now = (tmp_path / "out.txt").stat().st_mtime
-    assert provenance.saved_files("now", now + 1.5, pipeline, catalog)
-    assert not provenance.saved_files("now", now + 3, pipeline, catalog)
+    file = tmp_path / "out.txt"
+    assert provenance.saved_files("now", [file], pipeline, catalog).keys() == {"out"}
+    assert not provenance.saved_files("now", [], pipeline, catalog)
 
 
 @pytest.mark.parametrize("runner", ["SequentialRunner", "ThreadRunner"])

@@ -221,18 +221,22 @@ def flatten(parameters: dict[str, Any]) -> dict[str, str]:
     names and values are cut, and secrets are hidden.
     """
     flat: dict[str, str] = {}
-    todo = list(reversed(redact.parameters(parameters).items()))
-    while todo:
-        name, value = todo.pop()
+    todo = [("", parameters, "")]
+    while todo:  # not by recursion, which has an end
+        name, value, secret = todo.pop()
         value = value.model_dump() if hasattr(value, "model_dump") else value
         value = asdict(value) if is_dataclass(value) else value  # type: ignore
-        if isinstance(value, dict) and value:
-            todo += [(f"{name}.{key}", child) for key, child in reversed(value.items())]
+        if isinstance(value, dict) and (value or not name):
+            above = "" if redact.is_some_key(secret) else secret
+            todo += [
+                (f"{name}.{key}", child, key if redact.is_secret(key) else above)
+                for key, child in reversed(value.items())
+            ]
             continue
-        name = clean_name(str(name).replace("/", "_"))
+        name = clean_name(name.removeprefix(".").replace("/", "_"))
         while name in flat:
             name = name[: LONGEST_NAME - 1] + "_"
-        flat[name] = str(value)[:LONGEST_VALUE]
+        flat[name] = str(redact.parameters(value, secret))[:LONGEST_VALUE]
     return flat
 
 
