@@ -89,10 +89,14 @@ class ForkServer:
             "status": str(forked.status),
         }
         if not self._process:
+            environment = clean_environment()
+            # Rich keeps the width that it finds when it is imported; pytest-xdist sets
+            # one. Without it, each command has the width of its own environment.
+            environment.pop("COLUMNS", None)
             self._process = subprocess.Popen(
                 [sys.executable, SERVER],
                 stdin=subprocess.PIPE,
-                env=clean_environment(),
+                env=environment,
                 text=True,
             )
         assert self._process.stdin

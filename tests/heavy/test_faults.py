@@ -45,7 +45,12 @@ SAMPLE = [
 
 @pytest.mark.parametrize("scenario, fault, where", SAMPLE)
 def test_one_request_fails_once(scenario, fault, where, bench):
-    able = [r for r, faults in bench.faults(scenario).items() if fault in faults]
+    able = [
+        request
+        for request, faults in bench.faults(scenario).items()
+        # A run of more than ten seconds searches once more: not every run does.
+        if fault in faults and request != "POST runs/search #2"
+    ]
     request = where if isinstance(where, str) else able[int(where * (len(able) - 1))]
     case, log = bench.run(scenario, request, fault)
     assert not case.lies, f"{case}\n{log[-6000:]}"

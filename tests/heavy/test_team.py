@@ -88,7 +88,7 @@ class Team:
         """Type what the page tells the administrator to type, and make two others."""
         typed = USERS[1].replace("http://127.0.0.1:5000", self.url)
         typed = typed.replace("a-password-of-hers", RITA[PASSWORD])
-        run(self.bin_ / "python", "-c", typed + OTHERS, cwd="/", **ADMIN)
+        run(self._server_bin / "python", "-c", typed + OTHERS, cwd="/", **ADMIN)
 
     def environment(self, user: dict[str, str]) -> dict[str, str]:
         """Return a colleague's variables."""
