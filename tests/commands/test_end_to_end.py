@@ -1,30 +1,35 @@
-"""A user's life with a generated project: real environments, commands and browser."""
+"""A user's day with a generated project: one pass by processes of its own.
+
+The pass generates a project, installs its requirements into an empty environment, and
+runs, serves, scores and tests it there. The tests read what it left behind.
+"""
 
 import json
 import shutil
 import sqlite3
 import sys
 from contextlib import closing
+from dataclasses import dataclass
 from pathlib import Path
 
 import pyarrow.parquet
 import pytest
 import yaml
-from filelock import FileLock
+from recipes import ask
 from runs import (
     AUTHOR,
     METRICS,
     PACKAGE,
-    REPO,
-    ROOT,
-    free_port,
+    build_environment,
+    generate,
+    groups,
     path_of,
     recorded,
     run,
-    serving,
 )
 
 SECRET = "password: hidden\n"
+SETOSA = dict(sepal_length=5.1, sepal_width=3.5, petal_length=1.4, petal_width=0.2)
 
 
 def commit(project: Path) -> None:
@@ -40,26 +45,111 @@ def changed(project: Path, *options: str) -> list[str]:
     return status.stdout.splitlines()
 
 
-@pytest.fixture
-def committed(project):
-    """Return a project of the test's own, in git."""
+def logged_model(project: Path) -> Path:
+    """Return the MLmodel file of the model that the pipeline names as its output."""
+    uri = json.loads((project / "data/06_models/model_uri.json").read_text())
+    (file,) = project.glob(f"mlruns/**/{uri.removeprefix('models:/')}/**/MLmodel")
+    return file
+
+
+@dataclass
+class Day:
+    """What the pass left behind.
+
+    Args:
+        project: The project, in git.
+        bin: The ``bin`` of its environment.
+        tested: What the project's own tests printed.
+        after_tests: What ``git status --ignored`` reported after them.
+        first_store: A copy of the store as it was after the first ``kedro run``.
+        first_model: The model that this run logged.
+        environments: The folder in which ``mlflow run`` built an environment.
+        trained_rows: The number of predictions of ``mlflow run``.
+        answer: What the served champion answered.
+    """
+
+    project: Path
+    bin: Path
+    tested: str
+    after_tests: list[str]
+    first_store: Path
+    first_model: Path
+    environments: Path
+    trained_rows: int
+    answer: list[str]
+
+
+def own_tests(project: Path, bin_: Path) -> str:
+    """Run the project's own tests in a shell that points elsewhere."""
+    elsewhere = {
+        "MLFLOW_TRACKING_URI": "http://127.0.0.1:9",
+        "MLFLOW_EXPERIMENT_ID": "77",
+        "MLFLOW_RUN_ID": "0" * 32,
+        "KEDRO_ENV": "nowhere",
+        "PYTHONDONTWRITEBYTECODE": "1",
+    }
+    words = (bin_ / "python", "-m", "pytest", "-p", "no:cacheprovider")
+    return run(*words, cwd=project, **elsewhere).stdout
+
+
+def mlflow_run_in_its_own_environment(project: Path, bin_: Path, folder: Path) -> None:
+    """Only conda.yaml is at hand: nothing of ours is on PATH but tools."""
+    tools = folder / "tools"
+    tools.mkdir()
+    version = "python{}.{}".format(*sys.version_info)
+    for tool in ("bash", "git", "uv"):
+        (tools / tool).symlink_to(shutil.which(tool))
+    (tools / version).symlink_to(Path(sys.base_prefix) / "bin" / version)
+    words = f"'{bin_ / 'mlflow'}' run . --env-manager uv"
+    words += " -P C=0.5 -P test_size=0.3 -P max_iter=300"
+    script = f"source config.sh && PATH='{tools}' && exec {words}"
+    env = {"PATH": path_of(bin_), "MLFLOW_ENV_ROOT": str(folder / "environments")}
+    run("bash", "-c", script, cwd=project, **env)
+
+
+@pytest.fixture(scope="module")
+def day(tmp_path_factory) -> Day:
+    """Return what one pass left behind; tests only read it."""
+    folder = tmp_path_factory.mktemp("day")
+    project = generate(folder)
     commit(project)
-    return project
+    bin_ = build_environment(folder / "environment", *groups(project, "dev"))
+    path = {"PATH": path_of(bin_)}
+    tested = own_tests(project, bin_)
+    after_tests = changed(project, "--ignored")
+
+    (project / "conf" / "local" / "credentials.yml").write_text(SECRET)
+    (project / "conf" / "local" / "parameters.yml").write_text("{}\n")
+    (project / "conf" / "base" / "credentials.yml").write_text(SECRET)
+    run(bin_ / "kedro", "run", cwd=project, **path)
+    first_store = shutil.copy(project / "mlflow.db", folder / "first.db")
+    first_model = logged_model(project)
+
+    mlflow_run_in_its_own_environment(project, bin_, folder)
+    predictions = project / "data/07_model_output/predictions.parquet"
+    trained_rows = pyarrow.parquet.read_metadata(predictions).num_rows
+    answer = ask(bin_, project, [SETOSA])
+    (project / "serve.log").unlink()  # of the test, not of the project
+    run(bin_ / "kedro", "run", "--pipelines=score", cwd=project, **path)
+    run(bin_ / "ruff", "check", cwd=project)
+    run(bin_ / "ruff", "format", "--check", cwd=project)
+    return Day(
+        project,
+        bin_,
+        tested,
+        after_tests,
+        first_store,
+        first_model,
+        folder / "environments",
+        trained_rows,
+        answer,
+    )
 
 
-@pytest.fixture(scope="session")
-def home(shared, generated, bin_) -> Path:
-    """Return a project in git that has been run once; tests only look at it."""
-    with FileLock(shared / "home.lock"):
-        project = shared / "home" / REPO
-        if not (project / "mlflow.db").exists():
-            shutil.copytree(generated, project)
-            commit(project)
-            (project / "conf" / "local" / "credentials.yml").write_text(SECRET)
-            (project / "conf" / "local" / "parameters.yml").write_text("{}\n")
-            (project / "conf" / "base" / "credentials.yml").write_text(SECRET)
-            run(bin_ / "kedro", "run", cwd=project, PATH=path_of(bin_))
-    return project
+@pytest.fixture
+def home(day) -> Path:
+    """Return the project of the pass."""
+    return day.project
 
 
 def test_git_keeps_the_raw_data_and_leaves_out_runs_and_secrets(home):
@@ -71,8 +161,8 @@ def test_git_keeps_the_raw_data_and_leaves_out_runs_and_secrets(home):
     assert changed(home) == []
 
 
-def test_kedro_run_records_one_whole_run(home):
-    (one,) = recorded(home)
+def test_kedro_run_records_one_whole_run(day, home):
+    (one,) = recorded(home, day.first_store)
     assert (one.status, one.experiment) == ("FINISHED", PACKAGE)
     assert set(one.metrics) == METRICS and one.metrics["accuracy"] >= 0.9
     options = yaml.safe_load((home / "conf/base/parameters.yml").read_text())
@@ -89,8 +179,8 @@ def test_kedro_run_records_one_whole_run(home):
     assert one.tags["git.dirty"] == "false"
 
 
-def test_the_dataset_that_the_run_read_is_its_input(home):
-    with closing(sqlite3.connect(home / "mlflow.db")) as db:
+def test_the_dataset_that_the_run_read_is_its_input(day, home):
+    with closing(sqlite3.connect(day.first_store)) as db:
         (entry,) = db.execute("SELECT name, digest, dataset_source FROM datasets")
         (link,) = db.execute(
             "SELECT destination_id FROM inputs WHERE source_type = 'DATASET'"
@@ -101,15 +191,8 @@ def test_the_dataset_that_the_run_read_is_its_input(home):
     assert link == (recorded(home)[0].id,)
 
 
-def logged_model(project: Path) -> Path:
-    """Return the MLmodel file of the model that the pipeline names as its output."""
-    uri = json.loads((project / "data/06_models/model_uri.json").read_text())
-    (file,) = project.glob(f"mlruns/**/{uri.removeprefix('models:/')}/**/MLmodel")
-    return file
-
-
-def test_the_logged_model_says_what_it_takes_gives_and_needs(home):
-    file = logged_model(home)
+def test_the_logged_model_says_what_it_takes_gives_and_needs(day, home):
+    file = day.first_model
     model = yaml.safe_load(file.read_text())
     names = [column["name"] for column in json.loads(model["signature"]["inputs"])]
     header = (home / "data/01_raw/iris.csv").read_text().splitlines()[0].split(",")
@@ -125,15 +208,15 @@ def test_the_logged_model_says_what_it_takes_gives_and_needs(home):
     assert all("==" in line for line in pinned)
 
 
-def test_the_logged_model_predicts_species_elsewhere(home, bin_, tmp_path):
-    file = logged_model(home)
+def test_the_logged_model_predicts_species_elsewhere(day, home, bin_, fork, tmp_path):
+    file = day.first_model
     code = (
         "import sys, json, mlflow, pandas\n"
         "model = mlflow.pyfunc.load_model(sys.argv[1])\n"
         "print(json.dumps(list(model.predict(pandas.read_csv(sys.argv[2])))))"
     )
     data = home / "data/01_raw/iris.csv"
-    done = run(bin_ / "python", "-c", code, file.parent, data, cwd=tmp_path)
+    done = fork.run(bin_ / "python", "-c", code, file.parent, data, cwd=tmp_path)
     predicted = json.loads(done.stdout.splitlines()[-1])
     truth = [line.split(",")[-1] for line in data.read_text().splitlines()[1:]]
     pairs = zip(predicted, truth, strict=True)
@@ -150,11 +233,12 @@ def test_the_logged_model_predicts_species_elsewhere(home, bin_, tmp_path):
         ("info", ["kedro_telemetry"]),
     ],
 )
-def test_kedros_own_commands_work(home, bin_, command, shown):
-    done = run(bin_ / "kedro", *command.split(), cwd=home, PATH=path_of(bin_))
+def test_kedros_own_commands_work(home, kedro, command, shown):
+    before = len(recorded(home))
+    done = kedro(*command.split(), cwd=home)
     for word in shown:
         assert word in done.stdout
-    assert len(recorded(home)) == 1
+    assert len(recorded(home)) == before
 
 
 def test_help_does_not_wait_for_the_libraries(home, bin_):
@@ -165,64 +249,40 @@ def test_help_does_not_wait_for_the_libraries(home, bin_):
     assert not [name for name in loaded if name.partition(".")[0] in libraries]
 
 
-def test_pytest_touches_neither_the_project_nor_the_exported_store(committed, bin_):
-    elsewhere = {
-        "MLFLOW_TRACKING_URI": "http://127.0.0.1:9",
-        "MLFLOW_EXPERIMENT_ID": "77",
-        "MLFLOW_RUN_ID": "0" * 32,
-        "KEDRO_ENV": "nowhere",
+def test_pytest_touches_neither_the_project_nor_the_exported_store(day):
+    assert "passed" in day.tested and "warning" not in day.tested
+    assert day.after_tests == ["!! .telemetry"]
+
+
+def test_mlflow_run_builds_an_environment_of_its_own(day, home, project, kedro):
+    first, second, scoring = recorded(home)
+    for one in (first, second, scoring):
+        assert (one.status, one.experiment) == ("FINISHED", PACKAGE)
+    assert second.metrics["accuracy"] >= 0.9
+    passed = {
+        "C": ("model_options.C", "0.5"),
+        "max_iter": ("model_options.max_iter", "300"),
+        "test_size": ("split_options.test_size", "0.3"),
     }
-    pytest_ = (bin_ / "python", "-m", "pytest", "-p", "no:cacheprovider")
-    done = run(*pytest_, cwd=committed, PYTHONDONTWRITEBYTECODE="1", **elsewhere)
-    assert "passed" in done.stdout and "warning" not in done.stdout
-    assert changed(committed, "--ignored") == ["!! .telemetry"]
+    for short, (name, value) in passed.items():
+        assert second.params[short] == second.params[name] == value
+    assert day.trained_rows == 0.3 * 150
+    python = second.tags["python.executable"]
+    assert Path(python).is_relative_to(day.environments)
+    assert {"figures/confusion_matrix.png", "data/iris.csv"} <= second.artifacts
+    # `kedro run` with these parameters, elsewhere, measures the same.
+    kedro("run", "--params=" + ",".join("=".join(pair) for pair in passed.values()))
+    (same,) = recorded(project)
+    assert same.metrics["accuracy"] == second.metrics["accuracy"]
 
 
-def test_a_day_of_work_leaves_git_clean(committed, bin_):
-    path = path_of(bin_)
-    run(bin_ / "kedro", "run", cwd=committed, PATH=path)
-    local = ("--env-manager", "local", "-P", "max_iter=300")
-    sourced = f"source config.sh && mlflow run . {' '.join(local)}"
-    run("bash", "-c", sourced, cwd=committed, PATH=path)
-    run(bin_ / "ruff", "check", cwd=committed)
-    run(bin_ / "ruff", "format", "--check", cwd=committed)
-    assert changed(committed) == []
-    first, second = recorded(committed)
-    assert (first.status, second.status) == ("FINISHED", "FINISHED")
-    assert first.experiment == second.experiment == PACKAGE
-    assert second.params["max_iter"] == second.params["model_options.max_iter"] == "300"
-    assert first.metrics["accuracy"] == second.metrics["accuracy"]
+def test_the_champion_is_served_and_scores_a_file(day, home):
+    assert day.answer == ["setosa"]
+    assert recorded(home)[-1].metrics["rows"] > 0
+    assert (home / "data/07_model_output/scored_flowers.csv").exists()
 
 
-def test_mlflow_run_builds_an_environment_of_its_own(committed, bin_, tmp_path):
-    """Only conda.yaml is at hand: nothing of ours is on PATH but tools."""
-    tools = tmp_path / "tools"
-    tools.mkdir()
-    version = "python{}.{}".format(*sys.version_info)
-    for tool in ("bash", "git", "uv"):
-        (tools / tool).symlink_to(shutil.which(tool))
-    (tools / version).symlink_to(Path(sys.base_prefix) / "bin" / version)
-    run(
-        *(bin_ / "mlflow", "run", ".", "--env-manager", "uv"),
-        *("-P", "C=0.5", "-P", "test_size=0.3"),
-        cwd=committed,
-        PATH=str(tools),
-        MLFLOW_ENV_ROOT=str(tmp_path / "environments"),
-        MLFLOW_TRACKING_URI=f"sqlite:///{committed / 'mlflow.db'}",
-    )
-    (one,) = recorded(committed)
-    assert one.status == "FINISHED" and one.metrics["accuracy"] >= 0.9
-    assert one.params["C"] == one.params["model_options.C"] == "0.5"
-    assert one.params["test_size"] == one.params["split_options.test_size"] == "0.3"
-    predictions = committed / "data/07_model_output/predictions.parquet"
-    assert pyarrow.parquet.read_metadata(predictions).num_rows == 0.3 * 150
-    python = one.tags["python.executable"]
-    assert Path(python).is_relative_to(tmp_path / "environments")
-    assert {"figures/confusion_matrix.png", "data/iris.csv"} <= one.artifacts
-    assert changed(committed) == []
-
-
-def test_kedro_in_ipython(home, bin_, tmp_path):
+def test_kedro_in_ipython(home, bin_, fork, tmp_path):
     script = tmp_path / "cells.ipy"
     script.write_text(
         f"%load_ext kedro.ipython\n%reload_kedro {home}\n"
@@ -231,10 +291,12 @@ def test_kedro_in_ipython(home, bin_, tmp_path):
         f"runs = mlflow.search_runs(experiment_names=['{PACKAGE}'])\n"
         "print('recorded:', list(runs['status']))\n"
     )
-    done = run(bin_ / "ipython", script, cwd=home, COLUMNS="200")
+    words = (bin_ / "python", "-m", "IPython", script)
+    done = fork.run(*words, cwd=home, COLUMNS="200")
     assert "'__default__', 'data_engineering', 'data_science'" in done.stdout
     assert "(150, 5)" in done.stdout and "'max_iter': 200" in done.stdout
-    assert "recorded: ['FINISHED']" in done.stdout
+    statuses = [one.status for one in recorded(home)]
+    assert set(statuses) == {"FINISHED"} and f"recorded: {statuses}" in done.stdout
 
 
 @pytest.mark.parametrize(
@@ -275,41 +337,7 @@ def test_config_sh_leads_every_tool_to_the_projects_store(home, bin_, tmp_path):
         python -c 'import mlflow; print(mlflow.get_tracking_uri())'
     """
     done = run("bash", "-ec", script, cwd=tmp_path, PATH=path_of(bin_))
-    (one,) = recorded(home)
-    assert one.id in done.stdout
+    ids = [one.id for one in recorded(home)]
+    assert ids and all(id_ in done.stdout for id_ in ids)
     assert done.stdout.splitlines()[-1] == f"sqlite:///{home / 'mlflow.db'}"
     assert sorted(file.name for file in tmp_path.iterdir()) == ["kedro.txt"]
-
-
-@pytest.fixture
-def ui(home, bin_, tmp_path):
-    """Return the address of `mlflow ui`, started elsewhere after config.sh."""
-    port, log = free_port(), tmp_path / "ui.log"
-    script = f"source '{home}/config.sh' && exec mlflow ui --port {port} --workers 1"
-    words = ("bash", "-c", script)
-    path = path_of(bin_)
-    with serving(*words, port=port, log=log, cwd=tmp_path, PATH=path) as (url, _):
-        yield url
-
-
-def test_the_ui_shows_metric_parameter_and_confusion_matrix(home, ui, chromium):
-    (one,) = recorded(home)
-    browser = chromium.new_page(viewport={"width": 1900, "height": 1600})
-    browser.set_default_timeout(60_000)
-    artifacts = ROOT / "artifacts"
-    artifacts.mkdir(exist_ok=True)
-    browser.goto(f"{ui}/#/experiments/1/runs/{one.id}")
-    for text in ("accuracy", str(one.metrics["accuracy"]), "model_options.C", "200"):
-        browser.get_by_text(text, exact=True).first.wait_for()
-    browser.screenshot(path=artifacts / "run.png")
-
-    browser.goto(f"{ui}/#/experiments/1/runs/{one.id}/artifacts")
-    browser.get_by_text("figures", exact=True).click()
-    browser.get_by_text("confusion_matrix.png", exact=True).click()
-    picture = browser.locator("img[alt='figures/confusion_matrix.png']")
-    picture.wait_for()
-    browser.wait_for_function(
-        "element => element.complete", arg=picture.element_handle()
-    )
-    assert picture.evaluate("element => element.naturalWidth") >= 400
-    browser.screenshot(path=artifacts / "confusion_matrix.png")

@@ -2,68 +2,35 @@
 
 import json
 import shutil
-import urllib.error
-import urllib.request
-from contextlib import contextmanager
 
 import pytest
-from runs import PACKAGE, REPO, free_port, path_of, run, serving
-
-COLUMNS = ["sepal_length", "sepal_width", "petal_length", "petal_width"]
-SETOSA, VIRGINICA = [5.1, 3.5, 1.4, 0.2], [6.9, 3.1, 5.4, 2.1]
-CHAMPION = f"models:/{PACKAGE}@champion"
-JSON, CSV = "application/json", "text/csv"
-
-
-def store(project) -> dict[str, str]:
-    return {"MLFLOW_TRACKING_URI": f"sqlite:///{project}/mlflow.db"}
-
-
-def on_path(bin_) -> dict[str, str]:
-    return {"PATH": path_of(bin_)}
+from runs import REPO
+from served import (
+    CHAMPION,
+    COLUMNS,
+    CSV,
+    JSON,
+    SETOSA,
+    VIRGINICA,
+    champion,
+    on_path,
+    serve,
+    split,
+)
 
 
 @pytest.fixture(scope="module")
-def trained(generated, bin_, tmp_path_factory):
+def trained(generated, bin_, fork, tmp_path_factory):
     """Return a project in which one model has been trained."""
     project = shutil.copytree(generated, tmp_path_factory.mktemp("served") / REPO)
-    run(bin_ / "kedro", "run", cwd=project, **on_path(bin_))
+    fork.run(bin_ / "kedro", "run", cwd=project, **on_path(bin_))
     return project
-
-
-@contextmanager
-def serve(bin_, project, uri: str, manager: str = "local"):
-    """Serve a model on a free port, and yield a function that asks it."""
-    port, log = free_port(), project / "serve.log"
-    words = [bin_ / "mlflow", "models", "serve", "-m", uri, "-p", port]
-    words += ["--host=127.0.0.1", f"--env-manager={manager}"]
-    env = store(project) | on_path(bin_)
-
-    def ask(body=b"", mime: str | None = JSON, path: str = "/invocations"):
-        if isinstance(body, dict):
-            body = json.dumps(body)
-        data = body.encode() if isinstance(body, str) else body
-        url = f"http://127.0.0.1:{port}{path}"
-        headers = {"Content-Type": mime}
-        request = urllib.request.Request(url, data or None, headers)
-        try:
-            with urllib.request.urlopen(request, timeout=60) as answer:
-                return answer.status, answer.read().decode()
-        except urllib.error.HTTPError as refusal:
-            return refusal.code, refusal.read().decode()
-
-    with serving(*words, port=port, log=log, health="ping", cwd=project, **env):
-        yield ask
 
 
 @pytest.fixture(scope="module")
 def ask(bin_, trained):
     with serve(bin_, trained, CHAMPION) as ask:
         yield ask
-
-
-def split(*rows, columns=COLUMNS) -> dict:
-    return {"dataframe_split": {"columns": columns, "data": rows}}
 
 
 def record(**changes) -> dict:
@@ -132,36 +99,6 @@ def test_answers_a_hundred_thousand_rows(ask):
     assert json.loads(answer)["predictions"] == ["setosa", "virginica"] * 50_000
 
 
-def champion(bin_, project, code: str, **changes: str) -> str:
-    """Run code that finds a client and the champion's version; return its output."""
-    lines = ["import mlflow", "client = mlflow.MlflowClient()"]
-    version = f"client.get_model_version_by_alias({PACKAGE!r}, 'champion')"
-    script = "\n".join([*lines, f"version = {version}", code])
-    command = (bin_ / "python", "-c", script)
-    return run(*command, cwd=project, **store(project), **changes).stdout.strip()
-
-
-def test_serves_probabilities_in_the_order_of_the_signature(bin_, trained):
-    run_id = champion(bin_, trained, "print(version.run_id)")
-    uri = f"runs:/{run_id}/probabilities"
-    code = f"signature = mlflow.models.get_model_info({uri!r}).signature"
-    code += "\nprint(*signature.outputs.input_names())"
-    classes = champion(bin_, trained, code).split()
-    assert sorted(classes) == ["setosa", "versicolor", "virginica"]
-    with serve(bin_, trained, uri) as ask:
-        status, answer = ask(split(SETOSA, VIRGINICA))
-    assert status == 200, answer
-    rows = json.loads(answer)["predictions"]
-    assert [sum(row) for row in rows] == pytest.approx([1, 1])
-    best = [classes[row.index(max(row))] for row in rows]
-    assert best == ["setosa", "virginica"]
-
-
-def test_serves_in_an_environment_that_uv_makes(bin_, trained):
-    with serve(bin_, trained, CHAMPION, manager="uv") as ask:
-        assert ask(split(SETOSA)) == (200, '{"predictions": ["setosa"]}')
-
-
 def test_loads_the_champion_where_unpickling_is_impossible(bin_, trained):
     code = f"""
 import pickle, sys
@@ -181,9 +118,9 @@ except PermissionError:
     assert champion(bin_, trained, code) == "setosa"
 
 
-def test_model_folder_holds_no_pickle(bin_, trained):
+def test_model_folder_holds_no_pickle(bin_, fork, trained):
     code = f"print(mlflow.artifacts.download_artifacts({CHAMPION!r}, dst_path='model'))"
-    champion(bin_, trained, code)
+    champion(bin_, trained, code, run=fork.run)
     files = {file.name for file in (trained / "model").iterdir()}
     assert files == {
         "MLmodel",

@@ -73,3 +73,41 @@ def test_the_champion_its_picture_and_its_rival_are_shown(ui, page, project):
         shown = f"{float(version.tags['registry.score']):.5f}"
         page.get_by_text(shown).first.wait_for()
     page.screenshot(path=shots / "comparison.png")
+
+
+@pytest.fixture
+def ui_of_config_sh(project, kedro, bin_, tmp_path_factory):
+    """Return the address of `mlflow ui`, started elsewhere after config.sh."""
+    kedro("run")
+    elsewhere = tmp_path_factory.mktemp("elsewhere")
+    port, log = free_port(), elsewhere / "ui.log"
+    script = f"source '{project}/config.sh' && exec mlflow ui --port {port} --workers 1"
+    words = ("bash", "-c", script)
+    path = path_of(bin_)
+    with serving(*words, port=port, log=log, cwd=elsewhere, PATH=path) as (url, _):
+        yield url
+
+
+def test_the_ui_shows_metric_parameter_and_confusion_matrix(
+    project, ui_of_config_sh, chromium
+):
+    (one,) = recorded(project)
+    browser = chromium.new_page(viewport={"width": 1900, "height": 1600})
+    browser.set_default_timeout(60_000)
+    artifacts = ROOT / "artifacts"
+    artifacts.mkdir(exist_ok=True)
+    browser.goto(f"{ui_of_config_sh}/#/experiments/1/runs/{one.id}")
+    for text in ("accuracy", str(one.metrics["accuracy"]), "model_options.C", "200"):
+        browser.get_by_text(text, exact=True).first.wait_for()
+    browser.screenshot(path=artifacts / "run.png")
+
+    browser.goto(f"{ui_of_config_sh}/#/experiments/1/runs/{one.id}/artifacts")
+    browser.get_by_text("figures", exact=True).click()
+    browser.get_by_text("confusion_matrix.png", exact=True).click()
+    picture = browser.locator("img[alt='figures/confusion_matrix.png']")
+    picture.wait_for()
+    browser.wait_for_function(
+        "element => element.complete", arg=picture.element_handle()
+    )
+    assert picture.evaluate("element => element.naturalWidth") >= 400
+    browser.screenshot(path=artifacts / "confusion_matrix.png")
