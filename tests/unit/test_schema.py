@@ -38,6 +38,25 @@ def test_what_is_not_a_positive_number_is_refused(schema, value):
         schema.validate_features(flowers(GOOD, [value, *GOOD[1:]]))
 
 
+MIXED = {
+    "text and numbers": ([5.1, "wide"], 1),
+    "numbers and text": (["wide", 5.1], 1),
+    "numbers and texts of numbers": ([-1, "5.1"], 1),
+    "dates": (pd.to_datetime(["2026-01-01"] * 2), 2),
+    "text and dates": ([pd.Timestamp("2026-01-01"), "5.1"], 1),
+    "lists": ([[5.1], [5.1]], 2),
+    "more than 64 bits": ([2**70, -1], 1),
+}
+
+
+@pytest.mark.parametrize("values, count", MIXED.values(), ids=MIXED)
+def test_columns_of_any_type_are_named_with_their_rows(schema, values, count):
+    table = flowers(GOOD, GOOD).assign(sepal_length=values)
+    why = rf"^not a positive number: sepal_length \({count} rows\)$"
+    with pytest.raises(ValueError, match=why):
+        schema.validate_features(table)
+
+
 def test_each_column_at_fault_is_named_with_its_rows(schema):
     table = flowers(["x", "1", "1", "-1"], ["1", "1", "1", "-1"])
     with pytest.raises(ValueError, match=r"sepal_length \(1 rows\), petal_width \(2 "):

@@ -38,7 +38,7 @@ class Chunks:
     Attributes:
         path: The file, for messages.
         schema: Its columns.
-        read: Returns its rows, as tables of Arrow.
+        read: Returns its rows, as tables of Arrow. Without any, the only chunk has none.
         decimal: The decimal point of numbers in columns of text.
     """
 
@@ -48,7 +48,9 @@ class Chunks:
     decimal: str = "."
 
     def __iter__(self) -> Iterator[pa.Table]:
-        return iter(self.read())
+        tables = iter(self.read())
+        yield next(tables, self.schema.empty_table())
+        yield from tables
 
     def with_columns(
         self,
@@ -71,7 +73,7 @@ class Chunks:
 
         def read() -> Iterator[pa.Table]:
             rows = 0
-            for table in self:
+            for table in filter(len, self):
                 yield self._append(table, function, columns, rows)
                 rows += len(table)
             if not rows:
@@ -164,8 +166,7 @@ class ChunkedDataset(CSVDataset):
 
     def preview(self, nrows: int = 5) -> TablePreview:
         """Return the first rows for Kedro-Viz."""
-        chunks = self.load()
-        table = next(iter(chunks), chunks.schema.empty_table()).slice(0, nrows)
+        table = next(iter(self.load())).slice(0, nrows)
         frame: Any = table.to_pandas(ignore_metadata=True)
         return frame.to_dict(orient="split")
 

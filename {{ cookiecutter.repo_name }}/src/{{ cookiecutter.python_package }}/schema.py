@@ -21,8 +21,9 @@ def validate_features(data: pd.DataFrame) -> pd.DataFrame:
     require(FEATURES, data)
     try:
         numbers = data[FEATURES].astype("double[pyarrow]").astype(float)  # fast
-    except (TypeError, ValueError):
-        numbers = data[FEATURES].apply(pd.to_numeric, errors="coerce").astype(float)
+    except (ArithmeticError, NotImplementedError, TypeError, ValueError):
+        objects = data[FEATURES].astype(object)  # a date would become a number
+        numbers = objects.apply(pd.to_numeric, errors="coerce").astype(float)
     wrong = ~((numbers > 0) & (numbers < float("inf")))
     if wrong.any(axis=None):
         counts = ", ".join(f"{name} ({n} rows)" for name, n in wrong.sum().items() if n)
