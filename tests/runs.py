@@ -102,6 +102,22 @@ def showing(user: str, password: str, *places: Path) -> list[Path]:
     return [file for file, text in content.items() if any(m in text for m in marks)]
 
 
+def with_files_beside(project: Path) -> tuple[str, str]:
+    """Add an environment whose data lie in another folder.
+
+    Returns:
+        The options of a run that shares no file with the other runs of the project.
+    """
+    folder = project / "conf" / "beside"
+    folder.mkdir()
+    entry = (
+        "{name}: {{type: pandas.ParquetDataset, filepath: data/beside/{name}.parquet}}"
+    )
+    text = "\n".join(entry.format(name=name) for name in ("train", "test"))
+    (folder / "catalog.yml").write_text(f"{text}\n")
+    return "--pipelines=data_engineering", "--env=beside"
+
+
 def wait_for(pattern: str, log, process) -> None:
     """Return when the log says something."""
     while not re.search(pattern, log.read_text()):

@@ -40,10 +40,10 @@ def alone(generated, empty_store, fork, bin_, tmp_path_factory):
 
 
 @pytest.fixture
-def at_once(fork, bin_, life):
+def at_once(fork, bin_, project_with_store):
     """Return a function that starts ``kedro`` once for each list of options."""
 
-    def start_all(*lists, cwd=life, **changes):
+    def start_all(*lists, cwd=project_with_store, **changes):
         env = {"PATH": path_of(bin_), "COLUMNS": "300", **changes}
         return [fork.start(bin_ / "kedro", *o, cwd=cwd, **env) for o in lists]
 
@@ -73,11 +73,13 @@ def check_own(project, runs, alone) -> None:
 
 
 @pytest.mark.parametrize("runner", ["Sequential", "Thread", "Parallel"])
-def test_trainings_at_once_record_their_own_numbers(runner, life, at_once, alone):
+def test_trainings_at_once_record_their_own_numbers(
+    runner, project_with_store, at_once, alone
+):
     options = ("run", f"--runner={runner}Runner")
     started = at_once(*((*options, f"--params=model_options.C={c}") for c in VALUES))
     assert [one.wait() for one in started] == [0] * len(VALUES)
-    check_own(life, recorded(life), alone)
+    check_own(project_with_store, recorded(project_with_store), alone)
     said = [one.completed().stdout for one in started]
     waited = [text for text in said if "Waiting: " in text]
     assert len(waited) == len(VALUES) - 1
@@ -85,8 +87,10 @@ def test_trainings_at_once_record_their_own_numbers(runner, life, at_once, alone
 
 
 @pytest.mark.parametrize("runner", ["Sequential", "Thread", "Parallel"])
-def test_versioned_trainings_run_side_by_side(runner, life, at_once, alone, kedro):
-    catalog = life / "conf" / "base" / "catalog.yml"
+def test_versioned_trainings_run_side_by_side(
+    runner, project_with_store, at_once, alone, kedro
+):
+    catalog = project_with_store / "conf" / "base" / "catalog.yml"
     names = "train test model model_uri predictions metrics promotion"
     names += " confusion_matrix quality"
     entry = rf"^({'|'.join(names.split())}):\n(  type: .*\n)"
@@ -99,28 +103,37 @@ def test_versioned_trainings_run_side_by_side(runner, life, at_once, alone, kedr
     values = [*VALUES, "1", "100"]
     started = at_once(*((*options, f"--params=model_options.C={c}") for c in values))
     assert [one.wait() for one in started] == [0] * len(values)
-    check_own(life, recorded(life), alone)
+    check_own(project_with_store, recorded(project_with_store), alone)
     assert not [s for s in started if "Waiting" in s.completed().stdout]
-    one = next(o for o in recorded(life) if o.params["model_options.C"] == "0.001")
+    one = next(
+        o
+        for o in recorded(project_with_store)
+        if o.params["model_options.C"] == "0.001"
+    )
     version = one.tags["kedro.run_id"]
     pinned = ",".join(f"{name}:{version}" for name in ("model", "train", "test"))
     kedro(
-        "run", "--from-nodes=log_model,predict", f"--load-versions={pinned}", cwd=life
+        "run",
+        "--from-nodes=log_model,predict",
+        f"--load-versions={pinned}",
+        cwd=project_with_store,
     )
-    again = recorded(life)[-1]
+    again = recorded(project_with_store)[-1]
     assert again.tags["data.model.version"] == version
     assert again.tags["data.model.run_id"] == one.id
     assert {name: again.metrics[name] for name in METRICS} == alone["0.001"]
 
 
-def test_scorings_at_once_write_whole_files(life, at_once, kedro):
-    kedro("run", cwd=life)
-    rows = pd.read_csv(life / "data" / "01_raw" / "iris.csv").drop(columns="species")
+def test_scorings_at_once_write_whole_files(project_with_store, at_once, kedro):
+    kedro("run", cwd=project_with_store)
+    rows = pd.read_csv(project_with_store / "data" / "01_raw" / "iris.csv").drop(
+        columns="species"
+    )
     sizes = {"small.csv": 1_000, "large.csv": 3_000}
     for name, count in sizes.items():
         table = rows.sample(count, replace=True, random_state=0)
-        table.to_csv(life / "data" / "01_raw" / name, index=False)
-    scored = life / "data" / "07_model_output" / "scored_flowers.csv"
+        table.to_csv(project_with_store / "data" / "01_raw" / name, index=False)
+    scored = project_with_store / "data" / "07_model_output" / "scored_flowers.csv"
     started = at_once(
         *(
             (
@@ -133,19 +146,28 @@ def test_scorings_at_once_write_whole_files(life, at_once, kedro):
     )
     assert [one.wait() for one in started] == [0] * 4
     assert len(pd.read_csv(scored)) in sizes.values()
-    found = recorded(life)[1:]
+    found = recorded(project_with_store)[1:]
     for one in found:
-        kept = life / "mlruns" / PACKAGE / one.id / "artifacts" / "predictions"
+        kept = (
+            project_with_store
+            / "mlruns"
+            / PACKAGE
+            / one.id
+            / "artifacts"
+            / "predictions"
+        )
         (name,) = (n for n in sizes if n in one.params["score_options.input"])
         assert one.metrics["rows"] == sizes[name]
         assert len(pd.read_csv(kept / "scored_flowers.csv")) == sizes[name]
     assert not list(scored.parent.glob("*.part"))
 
 
-def test_a_training_beside_a_search_and_mlflow_run(life, at_once, bin_, alone, fork):
-    _, env = command("mlflow run", bin_, life)
+def test_a_training_beside_a_search_and_mlflow_run(
+    project_with_store, at_once, bin_, alone, fork
+):
+    _, env = command("mlflow run", bin_, project_with_store)
     mlflow_run = (bin_ / "mlflow", "run", ".", "--env-manager=local", "-P", "C=100")
-    beside = fork.start(*mlflow_run, cwd=life, **env)
+    beside = fork.start(*mlflow_run, cwd=project_with_store, **env)
     started = [
         *at_once(
             ("run", "--pipelines=tune"), ("run", "--params=model_options.C=0.001")
@@ -153,7 +175,11 @@ def test_a_training_beside_a_search_and_mlflow_run(life, at_once, bin_, alone, f
         beside,
     ]
     assert [one.wait() for one in started] == [0] * 3
-    top = [one for one in recorded(life) if "mlflow.parentRunId" not in one.tags]
+    top = [
+        one
+        for one in recorded(project_with_store)
+        if "mlflow.parentRunId" not in one.tags
+    ]
     assert {one.status for one in top} == {"FINISHED"}
     trained = [one for one in top if one.tags["kedro.pipeline"] == "__default__"]
     assert len(trained) == 2
@@ -162,15 +188,15 @@ def test_a_training_beside_a_search_and_mlflow_run(life, at_once, bin_, alone, f
         assert {name: one.metrics[name] for name in METRICS} == alone[c]
 
 
-def test_requests_to_the_http_server_at_once(life, bin_, alone):
-    port, log = free_port(), life.parent / "server.log"
-    _, env = command("sequential", bin_, life)
+def test_requests_to_the_http_server_at_once(project_with_store, bin_, alone):
+    port, log = free_port(), project_with_store.parent / "server.log"
+    _, env = command("sequential", bin_, project_with_store)
     words = (bin_ / "kedro", "server", "start", "--port", port)
-    with serving(*words, port=port, log=log, cwd=life, **env) as (url, _):
+    with serving(*words, port=port, log=log, cwd=project_with_store, **env) as (url, _):
         bodies = [{"params": {"model_options": {"C": float(c)}}} for c in VALUES[:4]]
         answers = post_all(f"{url}/run", bodies)
     assert answers == [200] * 4
-    found = recorded(life)
+    found = recorded(project_with_store)
     assert len(found) == 4 and {one.status for one in found} == {"FINISHED"}
     for one in found:
         c = one.params["model_options.C"].removesuffix(".0")
@@ -202,65 +228,78 @@ def start_waiting(bin_, project, **changes):
     return process
 
 
-def test_who_does_not_wait_is_told_in_one_line_and_makes_no_run(life, bin_, kedro):
-    holder = start_waiting(bin_, life)
-    one = recorded(life)[0]
+def test_who_does_not_wait_is_told_in_one_line_and_makes_no_run(
+    project_with_store, bin_, kedro
+):
+    holder = start_waiting(bin_, project_with_store)
+    one = recorded(project_with_store)[0]
     for setting in ("environment", "mlflow.yml"):
         if setting == "mlflow.yml":
-            with (life / "conf" / "base" / "mlflow.yml").open("a") as file:
+            with (project_with_store / "conf" / "base" / "mlflow.yml").open(
+                "a"
+            ) as file:
                 file.write("lock_timeout: 0\n")
         env = {"KEDRO_LOCK_TIMEOUT": "0"} if setting == "environment" else {}
-        done = kedro("run", cwd=life, ok=False, **env)
+        done = kedro("run", cwd=project_with_store, ok=False, **env)
         assert done.returncode == 1
         last = done.stderr.strip().splitlines()[-1]
         assert last.startswith("Error: ") and f"in use by run {one.id}" in last
-    assert len(recorded(life)) == 1
+    assert len(recorded(project_with_store)) == 1
     # After kill -9 the files are free.
     os.killpg(holder.pid, signal.SIGKILL)
     holder.wait()
-    kedro("run", cwd=life)
-    assert [r.status for r in recorded(life)] == ["KILLED", "FINISHED"]
+    kedro("run", cwd=project_with_store)
+    assert [r.status for r in recorded(project_with_store)] == ["KILLED", "FINISHED"]
 
 
-def test_ctrl_c_ends_the_waiting_and_opens_no_run(life, bin_):
-    holder = start_waiting(bin_, life)
-    words, env = command("sequential", bin_, life)
-    log = life.parent / "waiting.log"
+def test_ctrl_c_ends_the_waiting_and_opens_no_run(project_with_store, bin_):
+    holder = start_waiting(bin_, project_with_store)
+    words, env = command("sequential", bin_, project_with_store)
+    log = project_with_store.parent / "waiting.log"
     with log.open("w") as output:
-        waiting = start(*words, cwd=life, output=output, **env)
+        waiting = start(*words, cwd=project_with_store, output=output, **env)
     while "Waiting" not in log.read_text():
         assert waiting.poll() is None
         time.sleep(0.05)
     os.killpg(waiting.pid, signal.SIGINT)
     assert waiting.wait(10) != 0
-    assert len(recorded(life)) == 1
+    assert len(recorded(project_with_store)) == 1
     os.killpg(holder.pid, signal.SIGKILL)
     holder.wait()
 
 
-def test_a_broken_training_is_judged_by_its_own_model(life, kedro):
-    kedro("run", "--params=model_options.C=100", cwd=life)
-    nodes = life / "src" / PACKAGE / "pipelines" / "data_science" / "nodes.py"
+def test_a_broken_training_is_judged_by_its_own_model(project_with_store, kedro):
+    kedro("run", "--params=model_options.C=100", cwd=project_with_store)
+    nodes = (
+        project_with_store / "src" / PACKAGE / "pipelines" / "data_science" / "nodes.py"
+    )
     text = nodes.read_text()
     mark = "    metrics = measure(test, predictions)\n    if"
     assert mark in text
     nodes.write_text(text.replace(mark, f"    raise ValueError('broken')\n{mark}"))
     assert kedro(
-        "run", "--params=model_options.C=0.0001", cwd=life, ok=False
+        "run", "--params=model_options.C=0.0001", cwd=project_with_store, ok=False
     ).returncode
     nodes.write_text(text)
-    kedro("run", "--from-nodes=promote_model", cwd=life)
-    good, broken, decided = recorded(life)
+    kedro("run", "--from-nodes=promote_model", cwd=project_with_store)
+    good, broken, decided = recorded(project_with_store)
     assert (good.metrics["accuracy"], broken.status) == (1.0, "FAILED")
     assert decided.tags["registry.decision"] == "challenger"
     assert float(decided.tags["registry.score"]) < 0.9
     assert decided.tags["data.model_uri.run_id"] == broken.id
 
 
-def test_a_run_in_the_middle_names_the_runs_behind_it(life, kedro, bin_):
-    kedro("run", "--to-nodes=train_model", "--params=model_options.C=10", cwd=life)
-    done = kedro("run", "--from-nodes=log_model,predict", cwd=life, COLUMNS="300")
-    first, second = recorded(life)
+def test_a_run_in_the_middle_names_the_runs_behind_it(project_with_store, kedro, bin_):
+    kedro(
+        "run",
+        "--to-nodes=train_model",
+        "--params=model_options.C=10",
+        cwd=project_with_store,
+    )
+    done = kedro(
+        "run", "--from-nodes=log_model,predict", cwd=project_with_store, COLUMNS="300"
+    )
+    first, second = recorded(project_with_store)
     for name in ("model", "train", "test"):
         assert second.tags[f"data.{name}.run_id"] == first.id
     assert "do not come from one run" not in done.stdout + done.stderr
@@ -268,32 +307,32 @@ def test_a_run_in_the_middle_names_the_runs_behind_it(life, kedro, bin_):
         "import mlflow; v = mlflow.MlflowClient().get_model_version_by_alias("
         f"'{PACKAGE}', 'champion'); print(v.tags)"
     )
-    uri = {"MLFLOW_TRACKING_URI": f"sqlite:///{life / 'mlflow.db'}"}
-    said = run(bin_ / "python", "-c", script, cwd=life, **uri).stdout
+    uri = {"MLFLOW_TRACKING_URI": f"sqlite:///{project_with_store / 'mlflow.db'}"}
+    said = run(bin_ / "python", "-c", script, cwd=project_with_store, **uri).stdout
     assert f"'trained.runs': '{first.id}'" in said
     assert "'trained.model_options.C': '10'" in said
     # Another training's table of test rows beside this one's model.
     split = ("--pipelines=data_engineering", "--params=split_options.random_state=1")
-    kedro("run", *split, cwd=life)
-    done = kedro("run", "--nodes=predict", cwd=life, COLUMNS="400")
+    kedro("run", *split, cwd=project_with_store)
+    done = kedro("run", "--nodes=predict", cwd=project_with_store, COLUMNS="400")
     warned = next(ln for ln in done.stdout.splitlines() if "do not come from one" in ln)
-    third = recorded(life)[2]
+    third = recorded(project_with_store)[2]
     assert f"model from {first.id}, test from {third.id}" in warned
-    with (life / "data" / "06_models" / "model.pkl").open("ab") as file:
+    with (project_with_store / "data" / "06_models" / "model.pkl").open("ab") as file:
         file.write(b"\n")
-    done = kedro("run", "--nodes=predict", cwd=life, COLUMNS="400")
+    done = kedro("run", "--nodes=predict", cwd=project_with_store, COLUMNS="400")
     assert f"model from changed since run {first.id}" in done.stdout
 
 
-def test_only_missing_outputs_records_what_ran(life, kedro):
-    catalog = life / "conf" / "base" / "catalog.yml"
-    kedro("run", cwd=life)
-    iris = life / "data" / "01_raw" / "iris.csv"
+def test_only_missing_outputs_records_what_ran(project_with_store, kedro):
+    catalog = project_with_store / "conf" / "base" / "catalog.yml"
+    kedro("run", cwd=project_with_store)
+    iris = project_with_store / "data" / "01_raw" / "iris.csv"
     iris.write_text(iris.read_text() + "5.0,3.0,1.0,0.2,setosa\n")
-    (life / "data" / "08_reporting" / "metrics.json").unlink()
+    (project_with_store / "data" / "08_reporting" / "metrics.json").unlink()
     words = ("run", "--only-missing-outputs", "--params=model_options.C=0.0001")
-    kedro(*words, cwd=life)
-    first, second = recorded(life)
+    kedro(*words, cwd=project_with_store)
+    first, second = recorded(project_with_store)
     skipped = set(second.tags["kedro.skipped_nodes"].split(","))
     assert "train_model" in skipped and "report_accuracy" not in skipped
     # What was given is named; it was used by no node.
@@ -301,25 +340,29 @@ def test_only_missing_outputs_records_what_ran(life, kedro):
     assert second.metrics["accuracy"] == first.metrics["accuracy"]
     assert second.tags["data.predictions.run_id"] == first.id
     assert "data/iris.csv" not in second.artifacts
-    kedro(*words, cwd=life)
-    third = recorded(life)[2]
+    kedro(*words, cwd=project_with_store)
+    third = recorded(project_with_store)[2]
     assert third.status == "FINISHED" and third.metrics == {}
     assert len(third.tags["kedro.skipped_nodes"].split(",")) == 7
     assert catalog.exists()
 
 
-def test_a_champion_that_knows_the_test_rows_is_judged_on_others(life, kedro):
-    nodes = life / "src" / PACKAGE / "pipelines" / "data_science" / "nodes.py"
+def test_a_champion_that_knows_the_test_rows_is_judged_on_others(
+    project_with_store, kedro
+):
+    nodes = (
+        project_with_store / "src" / PACKAGE / "pipelines" / "data_science" / "nodes.py"
+    )
     text = nodes.read_text()
     head = "from sklearn.linear_model import LogisticRegression\n"
     neighbour = "from sklearn.neighbors import KNeighborsClassifier\n"
     text = text.replace(head, head + neighbour)
     new = "KNeighborsClassifier(n_neighbors=1)"
     nodes.write_text(text.replace("LogisticRegression(**options)", new))
-    kedro("run", cwd=life)
+    kedro("run", cwd=project_with_store)
     nodes.write_text(text)
-    kedro("run", "--params=split_options.random_state=1", cwd=life)
-    _, second = recorded(life)
+    kedro("run", "--params=split_options.random_state=1", cwd=project_with_store)
+    _, second = recorded(project_with_store)
     said = second.tags["registry.against"]
     assert re.search(
         r"of version 1, on \d+ rows that neither has learnt from"
@@ -328,24 +371,33 @@ def test_a_champion_that_knows_the_test_rows_is_judged_on_others(life, kedro):
     )
 
 
-def test_a_metric_that_is_no_number_decides_nothing(life, kedro):
-    kedro("run", cwd=life)
-    nodes = life / "src" / PACKAGE / "pipelines" / "data_science" / "nodes.py"
+def test_a_metric_that_is_no_number_decides_nothing(project_with_store, kedro):
+    kedro("run", cwd=project_with_store)
+    nodes = (
+        project_with_store / "src" / PACKAGE / "pipelines" / "data_science" / "nodes.py"
+    )
     text = nodes.read_text()
     was = 'metrics = {"accuracy": accuracy_score(truth, predicted)}'
     assert was in text
     nodes.write_text(text.replace(was, 'metrics = {"accuracy": float("nan")}'))
-    done = kedro("run", cwd=life, ok=False, COLUMNS="300")
+    done = kedro("run", cwd=project_with_store, ok=False, COLUMNS="300")
     last = done.stderr.strip().splitlines()[-1]
     assert done.returncode == 1
     assert "The new model's accuracy is nan" in last
-    assert recorded(life)[1].status == "FAILED"
-    assert recorded(life)[1].tags["failure.node"] == "promote_model"
+    assert recorded(project_with_store)[1].status == "FAILED"
+    assert recorded(project_with_store)[1].tags["failure.node"] == "promote_model"
 
 
-def test_sessions_within_a_run_do_not_wait_for_it(life, bin_, fork):
+def test_sessions_within_a_run_do_not_wait_for_it(project_with_store, bin_, fork):
     """A node that runs another session, or a process of the same project."""
-    nodes = life / "src" / PACKAGE / "pipelines" / "data_engineering" / "nodes.py"
+    nodes = (
+        project_with_store
+        / "src"
+        / PACKAGE
+        / "pipelines"
+        / "data_engineering"
+        / "nodes.py"
+    )
     text = nodes.read_text()
     mark = "    parts: Any = train_test_split("
     inner = """    import os, subprocess, sys
@@ -361,13 +413,13 @@ def test_sessions_within_a_run_do_not_wait_for_it(life, bin_, fork):
 """
     assert mark in text
     nodes.write_text(text.replace(mark, inner + mark))
-    _, env = command("sequential", bin_, life)
-    fork.start(bin_ / "kedro", "run", cwd=life, **env).completed(120)
-    assert {one.status for one in recorded(life)} == {"FINISHED"}
-    assert len(recorded(life)) == 2  # the process has a run of its own
+    _, env = command("sequential", bin_, project_with_store)
+    fork.start(bin_ / "kedro", "run", cwd=project_with_store, **env).completed(120)
+    assert {one.status for one in recorded(project_with_store)} == {"FINISHED"}
+    assert len(recorded(project_with_store)) == 2  # the process has a run of its own
 
 
-def test_two_pipelines_of_a_callers_run(life, bin_, fork):
+def test_two_pipelines_of_a_callers_run(project_with_store, bin_, fork):
     script = SESSION + (
         "with mlflow.start_run():\n"
         "  with KedroSession.create(os.environ['PROJECT']) as session:\n"
@@ -376,15 +428,15 @@ def test_two_pipelines_of_a_callers_run(life, bin_, fork):
         "KedroSession.create(os.environ['PROJECT']) as session:\n"
         "    session.run(pipeline_names=['data_science'])\n"
     )
-    _, env = command("caller's run", bin_, life)
-    fork.run(bin_ / "python", "-c", script, cwd=life, **env)
-    assert [one.status for one in recorded(life)] == ["FINISHED"] * 2
+    _, env = command("caller's run", bin_, project_with_store)
+    fork.run(bin_ / "python", "-c", script, cwd=project_with_store, **env)
+    assert [one.status for one in recorded(project_with_store)] == ["FINISHED"] * 2
 
 
-def test_a_file_that_changes_while_it_is_read_is_noticed(life, kedro):
-    schema = life / "src" / PACKAGE / "schema.py"
+def test_a_file_that_changes_while_it_is_read_is_noticed(project_with_store, kedro):
+    schema = project_with_store / "src" / PACKAGE / "schema.py"
     text = schema.read_text()
-    mark = "    labels = data[TARGET].replace"
+    mark = "    labels = data[TARGET]\n"
     change = (
         "    from pathlib import Path\n"
         "    file = Path('data/01_raw/iris.csv')\n"
@@ -392,41 +444,56 @@ def test_a_file_that_changes_while_it_is_read_is_noticed(life, kedro):
     )
     assert mark in text
     schema.write_text(text.replace(mark, change + mark))
-    done = kedro("run", "--pipelines=data_engineering", cwd=life, COLUMNS="300")
+    done = kedro(
+        "run", "--pipelines=data_engineering", cwd=project_with_store, COLUMNS="300"
+    )
     assert "iris.csv has changed while the run read it" in done.stdout
-    (one,) = recorded(life)
+    (one,) = recorded(project_with_store)
     said = "unknown: the file changed while the run read it"
     assert one.tags["data.iris.digest"] == said
 
 
-def test_a_replay_makes_the_inputs_again_that_another_run_had_made(life, kedro):
-    kedro("run", "--to-nodes=train_model", "--params=model_options.C=10", cwd=life)
-    kedro("run", "--from-nodes=log_model,predict", cwd=life)
-    first, second = recorded(life)
-    done = kedro("replay", second.id, cwd=life)
+def test_a_replay_makes_the_inputs_again_that_another_run_had_made(
+    project_with_store, kedro
+):
+    kedro(
+        "run",
+        "--to-nodes=train_model",
+        "--params=model_options.C=10",
+        cwd=project_with_store,
+    )
+    kedro("run", "--from-nodes=log_model,predict", cwd=project_with_store)
+    first, second = recorded(project_with_store)
+    done = kedro("replay", second.id, cwd=project_with_store)
     assert "is replayed" not in done.stdout
-    kedro("run", "--params=model_options.C=0.001", cwd=life)
-    done = kedro("replay", second.id, "--dry-run", cwd=life)
+    kedro("run", "--params=model_options.C=0.001", cwd=project_with_store)
+    done = kedro("replay", second.id, "--dry-run", cwd=project_with_store)
     said = (
         f"data/06_models/model.pkl is not here as it was: run {first.id}, which made it"
     )
     assert said in done.stdout
-    before = (life / "data" / "06_models" / "model.pkl").read_bytes()
-    done = kedro("replay", second.id, cwd=life)
+    before = (project_with_store / "data" / "06_models" / "model.pkl").read_bytes()
+    done = kedro("replay", second.id, cwd=project_with_store)
     assert done.stdout.strip().endswith("equal") and "different" not in done.stdout
-    assert (life / "data" / "06_models" / "model.pkl").read_bytes() == before
-    *_, made, replayed = recorded(life)
+    assert (
+        project_with_store / "data" / "06_models" / "model.pkl"
+    ).read_bytes() == before
+    *_, made, replayed = recorded(project_with_store)
     assert made.tags["replay.of"] == first.id
     assert replayed.tags["replay.of"] == second.id
     assert replayed.metrics == second.metrics
-    (life / "data" / "01_raw" / "iris.csv").open("a").write("5.0,3.0,1.0,0.2,setosa\n")
-    done = kedro("replay", second.id, cwd=life, ok=False)
+    (project_with_store / "data" / "01_raw" / "iris.csv").open("a").write(
+        "5.0,3.0,1.0,0.2,setosa\n"
+    )
+    done = kedro("replay", second.id, cwd=project_with_store, ok=False)
     assert done.returncode == 2
     assert "An input is not here as it was: data/01_raw/iris.csv" in done.stderr
 
 
-def test_a_run_of_no_node_cannot_be_replayed(life, kedro):
-    kedro("run", cwd=life)
-    kedro("run", "--only-missing-outputs", cwd=life)
-    done = kedro("replay", recorded(life)[1].id, cwd=life, ok=False)
+def test_a_run_of_no_node_cannot_be_replayed(project_with_store, kedro):
+    kedro("run", cwd=project_with_store)
+    kedro("run", "--only-missing-outputs", cwd=project_with_store)
+    done = kedro(
+        "replay", recorded(project_with_store)[1].id, cwd=project_with_store, ok=False
+    )
     assert done.returncode == 2 and "has run no node" in done.stderr

@@ -21,6 +21,7 @@ from runs import (
     run,
     run_script,
     start_waiting,
+    with_files_beside,
 )
 
 OWN = ["sequential", "async", "thread", "thread async", "parallel", "parallel spawn"]
@@ -215,21 +216,22 @@ def test_a_killed_run_is_told_apart_by_the_next_start_in_its_folder(
     project_with_store, kedro, bin_, tmp_path
 ):
     uri = {"MLFLOW_TRACKING_URI": f"sqlite:///{project_with_store / 'mlflow.db'}"}
+    part = with_files_beside(project_with_store)
     process = start_waiting("sequential", bin_, project_with_store, "wait below")
     copy = shutil.copytree(project_with_store, tmp_path / "copy")
-    kedro("run", PART, cwd=project_with_store)
-    kedro("run", PART, cwd=copy, **uri)
+    kedro("run", *part, cwd=project_with_store)
+    kedro("run", *part, cwd=copy, **uri)
     running, finished = ["RUNNING"] * 2, ["FINISHED"] * 2
     assert statuses(project_with_store) == running + finished
     assert process.poll() is None
     kill(process)
-    kedro("run", PART, cwd=copy, **uri)  # copied files are ignored
+    kedro("run", *part, cwd=copy, **uri)  # copied files are ignored
     shutil.copy(project_with_store / "mlflow.db", project_with_store / "other.db")
     other = {"MLFLOW_TRACKING_URI": f"sqlite:///{project_with_store / 'other.db'}"}
-    kedro("run", PART, cwd=project_with_store, **other)
+    kedro("run", *part, cwd=project_with_store, **other)
     assert statuses(project_with_store)[:2] == running
     moved = project_with_store.rename(project_with_store.parent / "moved")
-    kedro("run", PART, cwd=moved)
+    kedro("run", *part, cwd=moved)
     assert statuses(moved)[:2] == ["KILLED"] * 2  # the run and what ran below it
     assert recorded(moved)[0].tags["failure.error"] == "the process died"
     assert not list((moved / ".runs").glob("*.db"))

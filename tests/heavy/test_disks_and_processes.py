@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from faults import LIMIT, NEXT
 from paused import STATUS_IS_PENDING, PausedRun, next_start
-from runs import command, path_of, recorded, run
+from runs import command, path_of, recorded, run, with_files_beside
 
 
 @pytest.mark.parametrize("end", ["SIGTERM", "SIGKILL"])
@@ -40,11 +40,12 @@ def container():
 
 
 def test_two_containers_with_one_name(container, pausing_project, bin_, tmp_path):
+    beside = with_files_beside(pausing_project)
     words, env = command("sequential", bin_, pausing_project)
     pipeline = PausedRun(
         tmp_path / "signs", *container, *words, cwd=pausing_project, **env
     )
-    other = (*container, bin_ / NEXT[0], *NEXT[1:])
+    other = (*container, bin_ / "kedro", "run", *beside)
     run(*other, cwd=pausing_project, **env)
     assert [one.status for one in recorded(pausing_project)] == ["RUNNING", "FINISHED"]
     os.killpg(pipeline.process.pid, signal.SIGKILL)

@@ -235,3 +235,10 @@ def test_variables_of_secret_names_are_hidden_by_their_values(redact, monkeypatc
     monkeypatch.setenv("WAREHOUSE_PASSWORD", "V01-long-enough")
     monkeypatch.setenv("SHORT_PASSWORD", "iris")
     assert redact.code("x = 'V01-long-enough' or iris") == "x = '***' or iris"
+
+
+@pytest.mark.parametrize("name", ["PWD", "OLDPWD", "SSH_ASKPASS", "APP_SECRET"])
+def test_a_path_in_a_variable_is_no_secret(redact, monkeypatch, tmp_path, name):
+    monkeypatch.setenv(name, str(tmp_path))
+    address = f"sqlite:///{tmp_path}/mlflow.db"
+    assert redact.mask(address) == address

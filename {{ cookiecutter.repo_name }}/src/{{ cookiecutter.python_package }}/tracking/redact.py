@@ -200,7 +200,8 @@ def from_environment() -> list[str]:
     """Return the credentials in this process's environment, longest first."""
     found = set()
     for name, value in os.environ.items():
-        if re.fullmatch(VARIABLE, name) or (is_secret(name) and len(value) > 11):
+        secret = re.fullmatch(VARIABLE, name) or (is_secret(name) and len(value) > 11)
+        if secret and not os.path.exists(value):  # as PWD and SSH_ASKPASS name
             found.add(value)
     for name in ("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI"):
         user, _, _ = os.environ.get(name, "").partition("://")[2].rpartition("@")
