@@ -352,7 +352,7 @@ def pin_versions(pipeline: Any, catalog: Any, version: str) -> None:
         if entry(name, catalog).get("versioned"):
             saved = dataset(name, catalog)
             if isinstance(saved, AbstractVersionedDataset):
-                now = saved._version
+                now: Any = saved._version
                 saved._version = Version(now.load or version, now.save)
 
 
