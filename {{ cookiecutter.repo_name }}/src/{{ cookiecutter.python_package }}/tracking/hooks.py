@@ -224,8 +224,8 @@ class MLflowRunHooks:
             if status != "KILLED":
                 for name in recording.unread:  # by this process
                     if file := recording.inputs[name]:
-                        args = name, file, None
-                        calls.attempt(name, provenance.describe_input, *args)
+                        describe = provenance.describe_input
+                        calls.attempt(name, describe, name, file, None)
                 for name, file in recording.inputs.items():  # read in chunks till now
                     if name in recording.lazy:
                         calls.attempt(name, provenance.check_unchanged, name, file)
