@@ -1,4 +1,4 @@
-"""Columns that are not the model's come out as they went in; reasons are the right ones."""
+"""Columns that are not the model's come out as they went in; reasons are right."""
 
 import csv
 import datetime

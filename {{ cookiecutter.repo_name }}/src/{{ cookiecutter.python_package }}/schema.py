@@ -21,7 +21,7 @@ def validate_features(data: pd.DataFrame) -> pd.DataFrame:
     require(FEATURES, data)
     try:
         numbers = data[FEATURES].astype("double[pyarrow]").astype(float)  # fast
-    except (TypeError, ValueError):
+    except ValueError:
         numbers = data[FEATURES].apply(pd.to_numeric, errors="coerce").astype(float)
     wrong = ~((numbers > 0) & (numbers < float("inf")))
     if wrong.any(axis=None):

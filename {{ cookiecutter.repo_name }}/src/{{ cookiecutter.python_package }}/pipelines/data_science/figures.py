@@ -76,7 +76,7 @@ def draw_plots(
         middle, right = others
         names = label_names(test[TARGET])
         for column, likely in probabilities.items():
-            one, species = (names == column, likely), column.removeprefix("probability_")
+            one, species = (names == column, likely), column.split("_", 1)[1]
             CalibrationDisplay.from_predictions(*one, ax=right, name=species)
             PrecisionRecallDisplay.from_predictions(
                 *one, ax=middle, name=species, drop_intermediate=True
