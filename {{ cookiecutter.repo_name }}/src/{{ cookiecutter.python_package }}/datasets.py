@@ -108,7 +108,7 @@ class Chunks:
                 message = f"has {names.count(name)} columns {name}: rename the others"
                 raise ValueError(f"{self.path}: {message}")
         if columns and all(name in names for name in columns):
-            needed = [self._with_point(table[name]) for name in columns]
+            needed = [self._plain(table[name]) for name in columns]
             data = pa.table(needed, columns).to_pandas()
         else:
             data, where = pd.DataFrame(columns=names), self.path
@@ -117,8 +117,10 @@ class Chunks:
         except ValueError as error:
             raise ValueError(f"{where}: {error}") from error
 
-    def _with_point(self, column: pa.ChunkedArray) -> pa.ChunkedArray:
+    def _plain(self, column: pa.ChunkedArray) -> pa.ChunkedArray:
         """Return numbers as Python writes them; 1.234 is none among decimal commas."""
+        if pa.types.is_dictionary(column.type):
+            return column.cast(column.type.value_type)
         if self.decimal == "." or not pa.types.is_string(column.type):
             return column
         plain = pc.replace_substring(column, ".", "?")
