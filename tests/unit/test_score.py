@@ -136,9 +136,7 @@ def test_an_input_without_rows_is_refused(score, in_chunks):
 @pytest.mark.parametrize(
     "model", [f"models:/{PACKAGE}@best", f"models:/{PACKAGE}/99", "runs:/0a/model", "x"]
 )
-def test_a_model_that_does_not_exist_is_named_with_what_to_do(
-    score, in_chunks, model
-):
+def test_a_model_that_does_not_exist_is_named_with_what_to_do(score, in_chunks, model):
     with pytest.raises(ClickException, match="train one with `kedro run`") as refused:
         score(in_chunks(table(GOOD)), model=model)
     assert refused.value.message.startswith(f"Cannot load the model {model}: ")

@@ -120,9 +120,12 @@ class FolderDataset(AbstractDataset[Folder, Folder]):
         write = partial(copy_file, self._fs, data.read)
         try:
             tasks = client.map(write, data.files, targets, pure=False)
-            return sum(client.gather(tasks))
+            rows = sum(client.gather(tasks))
         except (CancelledError, OSError, TimeoutError) as error:
             raise DatasetError(f"the cluster at {self._scheduler}: {error}") from error
+        for left in {*self._fs.find(folder)}.difference(targets):
+            self._fs.rm(left)  # half a file of a worker that has died
+        return rows
 
     def _describe(self) -> dict[str, Any]:
         return {"filepath": self._folder, "scheduler": self._scheduler}
