@@ -117,6 +117,16 @@ def test_a_bad_row_is_refused_with_its_file_and_the_old_output_stays(
     assert after == before and not list((project / FOLDER).parent.glob("*.part"))
 
 
+def test_a_file_with_other_columns_is_named(cluster, project, score, log):
+    folder = split(project, "csv")
+    bad = folder / "002.csv"
+    bad.write_text(bad.read_text().replace("note", "remark", 1))
+    assert score(cluster.address).wait(120) == 1
+    why = f"{bad} has other columns than {folder / '000.csv'}"
+    assert why in last_run(project).tags["failure.error"]
+    assert not (project / FOLDER).exists()
+
+
 def test_an_edited_node_goes_to_workers_that_run_already(cluster, project, score, log):
     split(project, "csv")
     assert score(cluster.address).wait(120) == 0, log()

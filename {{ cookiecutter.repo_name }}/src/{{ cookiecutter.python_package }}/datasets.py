@@ -38,7 +38,7 @@ class Chunks:
     Attributes:
         path: The file, for messages.
         schema: Its columns.
-        read: Returns its rows, as tables of Arrow. Without any, the only chunk has none.
+        read: Returns its rows, as tables of Arrow: an empty one if there are none.
         decimal: The decimal point of numbers in columns of text.
     """
 
