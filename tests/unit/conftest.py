@@ -64,6 +64,7 @@ def restored_process() -> Iterator[None]:
     """Leave nothing in this process: variables, active runs, addresses, handlers."""
     handlers = {n: signal.getsignal(n) for n in (signal.SIGTERM, signal.SIGINT)}
     silent = {"DO_NOT_TRACK": "1", "MLFLOW_DISABLE_TELEMETRY": "true"}
+    silent["PYTHONDONTWRITEBYTECODE"] = "1"  # the rendered project stays as it is
     before = os.environ | silent
     for name in [name for name in before if name.startswith(STEERING)]:
         os.environ.pop(name, None)

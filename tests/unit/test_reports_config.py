@@ -1,6 +1,8 @@
 """Configuration that cannot work, and models of other environments."""
 
+import importlib.util
 import re
+import sys
 from types import SimpleNamespace
 
 import mlflow
@@ -84,11 +86,8 @@ def test_a_name_with_a_quote_is_registered(session_run, runs_of):
 
 
 def test_a_run_that_cannot_be_started_is_ended(session_run, runs_of, monkeypatch):
-    pytest.importorskip("mlflow")
-    import importlib.util
-
     if importlib.util.find_spec("psutil"):
-        monkeypatch.setitem(__import__("sys").modules, "psutil", None)
+        monkeypatch.setitem(sys.modules, "psutil", None)
     monkeypatch.setenv("MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING", "true")
     with pytest.raises(
         ClickException, match="cannot start the run: .*psutil"
@@ -240,36 +239,40 @@ def test_scoring_names_the_versions_of_a_model_that_does_not_work_here(
     assert "pip install scikit-learn==" in caught.value.message
 
 
-def check_table(project, monkeypatch, capsys, **variables) -> tuple[int, str]:
-    """Run check.py in a project; return its status and what it printed."""
-    import runpy
-    import sys
+@pytest.fixture
+def check_table(generated, project, monkeypatch, capsys):
+    """Return a function that runs check.py; it returns the status and the output."""
 
-    for name, value in variables.items():
-        monkeypatch.setenv(name, value)
-    monkeypatch.setattr(sys, "argv", ["check.py", "--offline"])
-    with pytest.raises(SystemExit) as caught:
-        runpy.run_path(str(project / "check.py"), run_name="__main__")
-    return caught.value.code, capsys.readouterr().out
+    def run(**variables: str) -> tuple[int, str]:
+        spec = importlib.util.spec_from_file_location("check", generated / "check.py")
+        check = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(check)
+        check.PROJECT = project
+        monkeypatch.setattr(sys, "argv", ["check.py", "--offline"])
+        for name, value in variables.items():
+            monkeypatch.setenv(name, value)
+        return check.main(), capsys.readouterr().out
+
+    return run
 
 
 @pytest.mark.parametrize("uri", ["./mlruns", "file:///data/mlruns", "mlruns", "/a/b"])
-def test_the_check_knows_that_mlflow_refuses_folders(project, monkeypatch, capsys, uri):
-    status, said = check_table(project, monkeypatch, capsys, MLFLOW_TRACKING_URI=uri)
+def test_the_check_knows_that_mlflow_refuses_folders(check_table, uri):
+    status, said = check_table(MLFLOW_TRACKING_URI=uri)
     assert status == 1 and "is a folder: MLflow wants a database" in said
     assert "mlflow migrate-filestore --source" in said
     allowed = {"MLFLOW_TRACKING_URI": uri, "MLFLOW_ALLOW_FILE_STORE": "true"}
-    status, said = check_table(project, monkeypatch, capsys, **allowed)
+    status, said = check_table(**allowed)
     assert "is a folder" not in said
 
 
 @pytest.mark.parametrize("env", ["base", "local", "databricks"])
-def test_the_check_knows_the_settings_of_mlflow_yml(project, monkeypatch, capsys, env):
-    status, said = check_table(project, monkeypatch, capsys)
+def test_the_check_knows_the_settings_of_mlflow_yml(check_table, project, env):
+    status, said = check_table()
     assert "mlflow.yml" not in said
     file = project / "conf" / env / "mlflow.yml"
     file.write_text("tracking_url: x\n'experiment': y\nlock_timeout: 1\n# server: {}\n")
-    status, said = check_table(project, monkeypatch, capsys)
+    status, said = check_table()
     assert status == 1
     assert f"conf/{env}/mlflow.yml has tracking_url" in said
     assert "it is tracking_uri" in said and "it is experiment_name" in said

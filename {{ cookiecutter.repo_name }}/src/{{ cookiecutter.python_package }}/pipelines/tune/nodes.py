@@ -11,8 +11,8 @@ from sklearn.experimental import enable_halving_search_cv  # noqa: F401
 from sklearn.pipeline import Pipeline
 
 from {{ cookiecutter.python_package }} import tracking
-from {{ cookiecutter.python_package }}.pipelines.data_science.figures import (
-    draw_or_say_why,
+from {{ cookiecutter.python_package }}.pipelines import (
+    data_science,
 )
 from {{ cookiecutter.python_package }}.schema import (
     FEATURES,
@@ -65,7 +65,7 @@ def draw_search(candidates: pd.DataFrame) -> Figure:
 
     A picture that cannot be drawn holds the reason, and the log has a warning.
     """
-    return draw_or_say_why(draw_candidates, candidates)
+    return data_science.draw_or_say_why(draw_candidates, candidates)
 
 
 def draw_candidates(candidates: pd.DataFrame) -> Figure:
