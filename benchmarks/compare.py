@@ -104,7 +104,9 @@ def untracked(name: str) -> Path:
         shutil.rmtree(package / "pipelines" / apart)
     nodes = package / "pipelines" / "data_science" / "nodes.py"
     speaking = r"^(import mlflow|from mlflow\b.*|from \w+ import tracking)\n"
-    nodes.write_text(re.sub(speaking, "", nodes.read_text(), flags=re.MULTILINE))
+    text = re.sub(speaking, "", nodes.read_text(), flags=re.MULTILINE)
+    later = "from __future__ import annotations\n\nimport logging\n"
+    nodes.write_text(text.replace("import logging\n", later, 1))
     with (package / "settings.py").open("a") as settings:
         settings.write("\nHOOKS = ()\n")
     return project

@@ -44,9 +44,11 @@ def shared(tmp_path_factory, worker_id) -> Path:
 @pytest.fixture(scope="session")
 def generated(shared) -> Path:
     """Return one generated project; tests must not change it."""
-    with FileLock(shared / "generated.lock"):
-        project = shared / REPO
-        return project if project.exists() else generate(shared)
+    folder = shared / "generated"  # of its own: others make files in the shared one
+    with FileLock(f"{folder}.lock"):
+        folder.mkdir(exist_ok=True)
+        project = folder / REPO
+        return project if project.exists() else generate(folder)
 
 
 @pytest.fixture
