@@ -242,3 +242,10 @@ def test_a_path_in_a_variable_is_no_secret(redact, monkeypatch, tmp_path, name):
     monkeypatch.setenv(name, str(tmp_path))
     address = f"sqlite:///{tmp_path}/mlflow.db"
     assert redact.mask(address) == address
+
+
+def test_a_user_is_hidden_with_the_password_that_is_known(redact, monkeypatch):
+    address = "postgresql+psycopg2://aurelia:swordfish@host/db"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
+    assert redact.mask(address) == "postgresql+psycopg2://***@host/db"
+    assert redact.mask(redact.mask(address)) == redact.mask(address)

@@ -317,7 +317,7 @@ def hide_in_address(found: re.Match[str]) -> str:
     """Hide what stands before the @ of an address, if it is no placeholder."""
     scheme, (user, colon, password) = found[1], found[2].partition(":")
     only_a_name = not colon and not scheme.startswith("http")
-    plain = NO_SECRET.fullmatch(password or user)
+    plain = password != HIDDEN and NO_SECRET.fullmatch(password or user)
     return found[0] if plain or only_a_name else f"{scheme}://{HIDDEN}@"
 
 
