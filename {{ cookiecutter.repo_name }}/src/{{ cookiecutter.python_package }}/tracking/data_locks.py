@@ -136,7 +136,7 @@ class DataLocks:
         until = time.monotonic() + (float("inf") if timeout is None else timeout)
         thread = f"{process()}:{threading.get_ident()}"
         self._holder = {"run_id": None, "thread": thread, "since": time.time()}
-        tries = 0
+        tries, said = 0, False
         try:
             for path in self._files:
                 while not (self._try_lock(path) or self._is_held_by_us(path)):
@@ -147,7 +147,9 @@ class DataLocks:
                             "(docs/make-it-yours.md, Side by side)"
                         )
                     tries += 1
-                    if tries == 2:  # by now the note names the other run
+                    named = read_note(path).get("holder") or tries > 50
+                    if named and not said:  # it takes a moment to have a name
+                        said = True
                         logger.info(
                             "Waiting: %s. Versioned datasets let runs work side by "
                             "side (docs/make-it-yours.md).",
