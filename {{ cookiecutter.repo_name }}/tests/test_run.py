@@ -72,7 +72,7 @@ def test_bad_parameters_are_refused_before_training(project, kedro_run, group):
         kedro_run(**{group[:-1]: {}})
     with pytest.raises(Exception, match="no_such_option"):
         kedro_run(**{group: {"no_such_option": 1}})
-    assert not list((project / "data/06_models").glob("*.*"))
+    assert not list((project / "data/06_models").glob("[!.]*"))
 
 
 def test_mlproject_names_parameters_that_exist_with_their_defaults():
