@@ -46,6 +46,7 @@ def generated(shared) -> Path:
 @pytest.fixture(scope="session", autouse=True)
 def importable(generated) -> Iterator[None]:
     """Put the rendered project's package on the path of this process."""
+    sys.dont_write_bytecode = True  # the rendered project stays as it is
     sys.path.insert(0, str(generated / "src"))
     yield
     sys.path.remove(str(generated / "src"))

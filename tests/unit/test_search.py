@@ -125,17 +125,6 @@ def log_barely(candidates, experiment: str) -> None:
         client.set_terminated(run_id)
 
 
-def test_a_candidate_costs_little_more_than_its_requests(search):
-    measured, barely, logged = dict.fromkeys(NAMES, 0.5), [], []
-    options = [{"a__C": number, "a__b": None} for number in range(10)]
-    tried = [search.Candidate(chosen, measured, 0.1) for chosen in options]
-    with mlflow.start_run() as run:
-        for _ in range(5):  # the least counts: that of a quiet moment
-            barely.append(seconds_of(log_barely, tried, run.info.experiment_id))
-            logged.append(seconds_of(search.log_search, tried, began=1.0, best=0))
-    assert min(logged) < 1.3 * min(barely)
-
-
 # The pipeline `tune`
 
 

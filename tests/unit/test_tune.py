@@ -62,10 +62,3 @@ def test_the_picture_has_a_plot_for_each_option(tune, values, scale):
     assert (first.get_xlabel(), second.get_xlabel()) == ("x", "y")
     assert first.get_xscale() == scale
     assert first.get_ylabel() == "mean_test_score"
-
-
-def test_a_picture_that_cannot_be_drawn_says_why_and_warns(tune, caplog):
-    table = pd.DataFrame({"mean_test_score": [0.5], "std_test_score": [0.1]})
-    (reason,) = tune.draw_search(table).texts
-    assert reason.get_text().startswith("draw_candidates has failed: ")
-    assert "A picture is missing: draw_candidates has failed: " in caplog.text

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from click import ClickException
 
 from . import origin, provenance, redact, store, training_rows
@@ -294,6 +293,8 @@ def fair_rows(new: Any, present: Any, test: Any) -> tuple[Any, str]:
 
     Rows that one of them has learnt from are left out, if enough others remain.
     """
+    import numpy as np
+
     found = [training_rows.seen(m.metadata.metadata, test) for m in (new, present)]
     theirs = found[1]
     if theirs is None or not (count := int(np.nansum(theirs))):

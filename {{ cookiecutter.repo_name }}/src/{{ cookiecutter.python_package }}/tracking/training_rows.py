@@ -9,24 +9,29 @@ known whether the model has seen it.
 from __future__ import annotations
 
 import base64
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-import pandas as pd
+if TYPE_CHECKING:  # commands import this, and should not wait for the libraries
+    import numpy as np
+    import pandas as pd
 
 KEY = "training_rows"  # in the model's metadata
 MOST = 5000  # digests of 8 bytes
 COLUMNS = "training_columns"
-LIMIT = np.iinfo(np.uint64).max
+LIMIT = 2**64 - 1
 
 
 def digest_rows(table: pd.DataFrame) -> np.ndarray:
     """Return a digest of each row, of shape (rows,) and type uint64."""
+    import pandas as pd
+
     return pd.util.hash_pandas_object(table, index=False).to_numpy()
 
 
 def describe(train: pd.DataFrame) -> dict[str, Any] | None:
     """Return the metadata that a model keeps of the table that it has learnt from."""
+    import numpy as np
+
     try:
         smallest = np.unique(digest_rows(train))[:MOST]
     except TypeError:  # cells that have no digest, such as lists
@@ -42,6 +47,8 @@ def seen(metadata: dict[str, Any] | None, test: pd.DataFrame) -> np.ndarray | No
         Of shape (rows,): 1 where it has, 0 where it has not, nan where it is not known.
         None if the model has no such metadata, or learnt from other columns.
     """
+    import numpy as np
+
     columns = (metadata or {}).get(COLUMNS)
     if not metadata or not columns or not set(columns) <= set(test.columns):
         return None

@@ -11,9 +11,6 @@ from sklearn.experimental import enable_halving_search_cv  # noqa: F401
 from sklearn.pipeline import Pipeline
 
 from {{ cookiecutter.python_package }} import tracking
-from {{ cookiecutter.python_package }}.pipelines import (
-    data_science,
-)
 from {{ cookiecutter.python_package }}.schema import (
     FEATURES,
     TARGET,
@@ -61,15 +58,7 @@ def tune_model(
 
 
 def draw_search(candidates: pd.DataFrame) -> Figure:
-    """Draw the score of each candidate over each option that was varied.
-
-    A picture that cannot be drawn holds the reason, and the log has a warning.
-    """
-    return data_science.draw_or_say_why(draw_candidates, candidates)
-
-
-def draw_candidates(candidates: pd.DataFrame) -> Figure:
-    """Draw a plot for each option."""
+    """Draw the score of each candidate over each option that was varied."""
     (score,) = candidates.filter(regex="^mean_test_").columns[:1]
     spread = candidates[score.replace("mean", "std", 1)]
     options = candidates.filter(regex="^param_")
