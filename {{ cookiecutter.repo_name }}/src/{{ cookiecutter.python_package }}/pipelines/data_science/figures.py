@@ -12,12 +12,13 @@ from sklearn.inspection import permutation_importance
 from sklearn.metrics import ConfusionMatrixDisplay, PrecisionRecallDisplay
 from sklearn.pipeline import Pipeline
 
+from {{ cookiecutter.python_package }}.pipelines import (
+    data_science,
+)
 from {{ cookiecutter.python_package }}.schema import (
     FEATURES,
     TARGET,
 )
-
-from .nodes import label_names
 
 logger = logging.getLogger(__name__)
 
@@ -74,7 +75,7 @@ def draw_plots(
     left.set(title="Importances", xlabel="score lost when the column is shuffled")
     if others:
         middle, right = others
-        names = label_names(test[TARGET])
+        names = data_science.label_names(test[TARGET])
         for column, likely in probabilities.items():
             one = names == column, likely
             species = column.removeprefix("probability_")
