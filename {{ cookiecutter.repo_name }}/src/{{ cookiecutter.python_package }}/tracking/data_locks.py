@@ -242,9 +242,7 @@ class DataLocks:
         if not holder:
             return f"{path} is in use by another run"
         since = datetime.fromtimestamp(holder["since"])
-        run = (
-            f"run {holder['run_id']}" if holder["run_id"] else "a run that is starting"
-        )
+        run = f"run {holder['run_id']}"
         return f"{path} is in use by {run}, since {since:%H:%M:%S}"
 
     def _unlock(self) -> None:

@@ -13,7 +13,7 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterable, Sized
 from dataclasses import dataclass, field
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -153,7 +153,8 @@ class MLflowRunHooks:
         provenance.namespace.set(node.namespace)
         for name in inputs.keys() & recording.unread:
             recording.unread.remove(name)
-            if isinstance(inputs[name], Iterator):
+            read = inputs[name]
+            if isinstance(read, Iterable) and not isinstance(read, Sized):
                 recording.lazy.add(name)
             args = (name, recording.inputs[name], inputs[name])
             provenance.record_input(recording.mlflow_id, *args)
