@@ -236,9 +236,9 @@ def serve(workspace: Workspace) -> Iterator[dict[str, str]]:
 
 
 RIVALS = f"""
-from {PACKAGE}.tracking import registry
+from {PACKAGE}.tracking import promotion
 decision = {{"metric": "accuracy", "score": 0.5}}
-print(registry.outdone("{MODEL}", "1", decision, set(), 1))
+print(promotion.better_concurrent_version("{MODEL}", "1", decision, set(), 1))
 """
 
 

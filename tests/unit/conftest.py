@@ -4,6 +4,7 @@ import importlib
 import json
 import logging
 import os
+import pkgutil
 import shutil
 import signal
 import sys
@@ -94,12 +95,27 @@ def clean_process(tmp_path, monkeypatch) -> Iterator[None]:
 
 @pytest.fixture
 def module(importable) -> Callable[[str], ModuleType]:
-    """Return a function that imports a module of the project: ``tracking.store``."""
+    """Return a function that imports a module of the project: ``schema``."""
 
     def load(name: str) -> ModuleType:
         return importlib.import_module(f"{PACKAGE}.{name}")
 
     return load
+
+
+@pytest.fixture(scope="session")
+def tracking_package(importable) -> ModuleType:
+    """Return the project's package ``tracking`` with all its modules imported."""
+    package = importlib.import_module(f"{PACKAGE}.tracking")
+    for found in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
+        importlib.import_module(found.name)
+    return package
+
+
+@pytest.fixture
+def tracking(tracking_package) -> ModuleType:
+    """Return ``tracking_package``; test files override this to prepare it."""
+    return tracking_package
 
 
 def make_project(generated: Path, empty_store: Path, folder: Path) -> Path:
@@ -180,13 +196,12 @@ def trained(shared, generated, empty_store) -> Path:
 
 
 @pytest.fixture(scope="session")
-def copy_store(importable) -> Callable[[Path, Path], Path]:
+def copy_store(tracking_package) -> Callable[[Path, Path], Path]:
     """Return a function that copies a project, and the paths in its store with it."""
-    from iris_flowers.tracking import store
 
     def copy(template: Path, folder: Path) -> Path:
         shutil.copytree(template, folder, symlinks=True)
-        store.bring_home(folder / "mlflow.db", folder)
+        tracking_package.database.relocate_artifacts(folder / "mlflow.db", folder)
         return folder
 
     return copy

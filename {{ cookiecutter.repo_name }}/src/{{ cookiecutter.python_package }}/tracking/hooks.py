@@ -6,7 +6,6 @@ import atexit
 import copy
 import difflib
 import logging
-import multiprocessing
 import os
 import signal
 import sys
@@ -14,7 +13,6 @@ import threading
 import time
 import traceback
 from collections.abc import Iterable, Sized
-from dataclasses import dataclass, field
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
@@ -23,31 +21,26 @@ from click import ClickException
 from kedro.framework.hooks import hook_impl
 from kedro.framework.project import settings
 from kedro.runner import AbstractRunner
-from omegaconf import OmegaConf
 
-from . import artifacts, data_locks, journal, origin, provenance, store
+from . import (
+    active_run,
+    artifacts,
+    catalog_files,
+    client,
+    code,
+    config,
+    data_locks,
+    datasets,
+    environment,
+    failures,
+    names,
+    parameters,
+    recovery,
+)
 
 logger = logging.getLogger(__name__)
 
-
-@dataclass
-class Recording:
-    """The MLflow run of a pipeline run that is under way."""
-
-    mlflow_id: str
-    # "us"; "mlflow run"; "caller", in this process; or "other", by MLFLOW_RUN_ID
-    opened_by: str
-    pipeline: Any
-    catalog: Any
-    started: float  # in seconds since 1970, before it was opened
-    locks: data_locks.DataLocks
-    made_again: bool = False  # because the answer was late: there may be a twin
-    entry: journal.Entry | None = None
-    inputs: dict[str, provenance.File | None] = field(default_factory=dict)
-    unread: set[str] = field(default_factory=set)
-    lazy: set[str] = field(default_factory=set)  # inputs that nodes read in chunks
-    pid: int = field(default_factory=os.getpid)
-    thread: int = field(default_factory=threading.get_ident)
+logger = logging.getLogger(__name__)
 
 
 class MLflowRunHooks:
@@ -58,7 +51,7 @@ class MLflowRunHooks:
     """
 
     def __init__(self) -> None:
-        self._recordings: dict[str, Recording] = {}
+        self._recordings: dict[str, active_run.ActiveRun] = {}
 
     @hook_impl(tryfirst=True)
     def after_context_created(self, context) -> None:
@@ -67,25 +60,29 @@ class MLflowRunHooks:
         import scipy.special  # noqa: F401
 
         self._loader = context.config_loader
-        self._loader.runtime_params = nested(self._loader.runtime_params or {})
+        self._loader.runtime_params = parameters.expand_dotted(
+            self._loader.runtime_params or {}
+        )
         warn_of_kedro_mlflow()
-        self._config = store.read_config(self._loader)
+        self._config = config.read_config(self._loader)
         self._project = Path(context.project_path)
         self._env = context.env or self._loader.default_run_env
-        store.configure(self._config, self._project)
+        config.configure(self._config, self._project)
         if "mlflow" in sys.modules:
             self._end_interrupted_run()
 
     @hook_impl(tryfirst=True)
     def before_pipeline_run(self, run_params, pipeline, catalog) -> None:
         """Wait for the files, and open the run or join the caller's."""
-        given = nested(run_params["runtime_params"] or {})
+        given = parameters.expand_dotted(run_params["runtime_params"] or {})
         self._refuse_misspelt_parameters(given)
-        check_options(pipeline, catalog)
+        parameters.check_options(pipeline, catalog)
         locks = data_locks.DataLocks(
-            writes=provenance.shared_paths(pipeline.all_outputs(), catalog),
-            reads=provenance.shared_paths(provenance.free_inputs(pipeline), catalog),
-            joined=joined_runs(),
+            writes=catalog_files.shared_paths(pipeline.all_outputs(), catalog),
+            reads=catalog_files.shared_paths(
+                catalog_files.external_inputs(pipeline), catalog
+            ),
+            joined=active_run.joined_runs(),
         )
         locks.acquire(data_locks.read_timeout(self._config))
         try:
@@ -97,46 +94,46 @@ class MLflowRunHooks:
     def _start(self, run_params, pipeline, catalog, given, locks) -> None:
         """Open or join the MLflow run, and record what is known of it already."""
         run_id, began = run_params["run_id"], time.time()
-        todo = provenance.nodes_to_run(pipeline, catalog, run_params)
-        tags = provenance.identity(run_params, todo, self._project, self._env)
+        todo = catalog_files.nodes_to_run(pipeline, catalog, run_params)
+        tags = active_run.run_tags(run_params, todo, self._project, self._env)
         if skipped := {n.name for n in pipeline.nodes} - {n.name for n in todo.nodes}:
             tags["kedro.skipped_nodes"] = ",".join(sorted(skipped))
-            names = [node.name for node in todo.nodes]
-            run_params = {**run_params, "node_names": names}
+            planned = [node.name for node in todo.nodes]
+            run_params = {**run_params, "node_names": planned}
         try:
-            with store.first_contact(self._project):
+            with client.verify_store(self._project):
                 run, opened_by = self._open(tags)
                 of = opened_by, todo, catalog, began, locks
-                recording = Recording(run.info.run_id, *of)
+                recording = active_run.ActiveRun(run.info.run_id, *of)
                 recording.made_again = "creation.again" in run.data.tags
                 self._recordings[run_id] = recording
                 self._prepare_for_the_end()
                 if opened_by in ("us", "mlflow run"):
                     where = self._project, run.info.run_id
                     uri = os.environ["MLFLOW_TRACKING_URI"]
-                    recording.entry = journal.Entry(*where, uri)
+                    recording.entry = recovery.PendingRun(*where, uri)
             locks.name_run(run.info.run_id)
-            store.show(run)
-            provenance.pin_versions(todo, catalog, run_id)
+            client.log_run_url(run)
+            catalog_files.pin_versions(todo, catalog, run_id)
             artifacts.warn_of_unknown_settings(todo, catalog)
-            files = provenance.input_files(todo, catalog)
+            files = datasets.input_files(todo, catalog)
             recording.inputs, recording.unread = files, set(files)
-            taken = provenance.taken(todo, catalog, given)
-            options = origin.options(run_params, self._env, files)
-            made_by = provenance.lineage(files)
-            known, reproduction = origin.repeated_by(
+            taken = parameters.used_parameters(todo, catalog, given)
+            options = code.run_options(run_params, self._env, files)
+            made_by = datasets.find_writers(files)
+            known, reproduction = code.reproduction_artifacts(
                 options, files, made_by, self._project, tags
             )
-            with store.first_contact(self._project):
-                provenance.record_origin(run, tags | known, taken, reproduction)
+            with client.verify_store(self._project):
+                active_run.log_provenance(run, tags | known, taken, reproduction)
         except BaseException as error:
             if run_id in self._recordings:
                 status = "FAILED" if isinstance(error, Exception) else "KILLED"
-                self._finish(run_id, status, error, store.HURRIED)
+                self._finish(run_id, status, error, client.EXIT)
             raise
         if tags["kedro.runner"] == "ParallelRunner":
             # The way into worker processes, also into those that have no hooks.
-            store.export("MLFLOW_RUN_ID", recording.mlflow_id)
+            environment.set_env("MLFLOW_RUN_ID", recording.mlflow_id)
 
     @hook_impl(tryfirst=True)
     def before_node_run(self, node, inputs, run_id) -> None:
@@ -150,14 +147,14 @@ class MLflowRunHooks:
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
         if not mlflow.active_run():
             mlflow.start_run(run_id=recording.mlflow_id)
-        provenance.namespace.set(node.namespace)
+        names.node_namespace.set(node.namespace)
         for name in inputs.keys() & recording.unread:
             recording.unread.remove(name)
             read = inputs[name]
             if isinstance(read, Iterable) and not isinstance(read, Sized):
                 recording.lazy.add(name)
             args = (name, recording.inputs[name], inputs[name])
-            provenance.record_input(recording.mlflow_id, *args)
+            datasets.log_input_or_warn(recording.mlflow_id, *args)
 
     @hook_impl(trylast=True)
     def after_node_run(self, run_id) -> None:
@@ -183,9 +180,9 @@ class MLflowRunHooks:
         """Join the caller's run, or open one; return it and who has opened it."""
         import mlflow
 
-        store.withdraw("MLFLOW_RUN_ID")  # left by an interrupted run
+        environment.unset_env("MLFLOW_RUN_ID")  # left by an interrupted run
         uri, joined = os.environ["MLFLOW_TRACKING_URI"], os.environ.get("MLFLOW_RUN_ID")
-        journal.deliver(self._project, uri, joined)
+        recovery.finish_interrupted_runs(self._project, uri, joined)
         if active := mlflow.active_run():
             # With what was logged since.
             return mlflow.get_run(active.info.run_id), "caller"
@@ -195,44 +192,44 @@ class MLflowRunHooks:
             run = mlflow.start_run()
             launched = "mlflow.project.entryPoint" in run.data.tags
             return run, "mlflow run" if launched else "other"
-        experiment = store.experiment_id(self._config, self._project)
-        return store.new_run(experiment, tags), "us"
+        experiment = config.experiment_id(self._config, self._project)
+        return recovery.create_run(experiment, tags), "us"
 
     def _release(self, run_id: str, status: str) -> None:
         """Deactivate the run in a worker thread or process, without ending it."""
         recording = self._recordings[run_id]
         if (os.getpid(), threading.get_ident()) != (recording.pid, recording.thread):
-            end_active(recording.mlflow_id, above=status, ours="RUNNING")
+            active_run.end_active(recording.mlflow_id, above=status, ours="RUNNING")
 
     def _finish(
         self,
         run_id: str,
         status: str,
         error: BaseException | None = None,
-        patience: dict[str, str] = store.LAST,
+        patience: dict[str, str] = client.FINISH,
     ) -> None:
         """End a run: in the journal first, then at the store, in about a minute."""
         recording = self._recordings.pop(run_id)
         entry = recording.entry
         if entry:
             entry.owe(status)
-        calls = store.LastCalls(recording.mlflow_id, patience)
+        calls = client.BestEffortCalls(recording.mlflow_id, patience)
         versioned: list[Path] = []
         try:
-            store.withdraw("MLFLOW_RUN_ID")
+            environment.unset_env("MLFLOW_RUN_ID")
             if error:
                 calls.attempt("its failure", self._record_failure, recording, error)
             if status != "KILLED":
                 for name in recording.unread:  # by this process
                     if file := recording.inputs[name]:
-                        describe = provenance.describe_input
+                        describe = datasets.log_input
                         calls.attempt(name, describe, name, file, None)
                 for name, file in recording.inputs.items():  # read in chunks till now
                     if name in recording.lazy:
-                        calls.attempt(name, provenance.check_unchanged, name, file)
+                        calls.attempt(name, datasets.check_unchanged, name, file)
                 of = recording.pipeline, recording.catalog
                 written = recording.locks.written()
-                saved = provenance.saved_files(run_id, written, *of)
+                saved = catalog_files.saved_files(run_id, written, *of)
                 versioned = [file.path for file in saved.values() if file.versioned]
                 about: Any = {"kedro_id": run_id, "started": recording.started}
                 about["complete"] = status == "FINISHED"
@@ -241,7 +238,7 @@ class MLflowRunHooks:
                     what = f"the artifact of {artifact.name}"
                     calls.attempt(what, artifacts.log, artifact)
             if calls.missing:
-                add = provenance.add_to_missing
+                add = datasets.prepend_missing
                 calls.attempt("what was missing before", add, calls.missing)
             calls.say_what_is_missing()
         except BaseException:  # Ctrl-C
@@ -252,9 +249,9 @@ class MLflowRunHooks:
             ended = calls.attempt("its end", self._end, recording, status, last=True)
             owed = not ended or recording.opened_by != "us" or recording.made_again
             # A request that got no answer in time may have been done twice.
-            late = time.time() - recording.started > store.ANSWER
+            late = time.time() - recording.started > client.ANSWER_SECONDS
             if ended and entry and (late or status != "FINISHED"):
-                beside = "the end of runs beside it", store.remove_strays
+                beside = "the end of runs beside it", recovery.end_orphan_runs
                 owed |= not calls.attempt(*beside, last=True)
             if entry:
                 entry.close(delivered=not owed)
@@ -266,14 +263,16 @@ class MLflowRunHooks:
                 "The next `kedro run` in this folder tells it." if entry else "",
             )
 
-    def _record_failure(self, run_id: str, recording: Recording, error) -> None:
+    def _record_failure(
+        self, run_id: str, recording: active_run.ActiveRun, error
+    ) -> None:
         of = recording.pipeline, recording.catalog
-        failure = provenance.describe_failure(error, *of)
+        described = failures.describe_failure(error, *of)
         if recording.entry:
-            recording.entry.add(failure)
-        provenance.log_failure(run_id, failure)
+            recording.entry.add(described)
+        failures.log_failure(run_id, described)
 
-    def _end(self, run_id: str, recording: Recording, status: str) -> None:
+    def _end(self, run_id: str, recording: active_run.ActiveRun, status: str) -> None:
         """Take our run off MLflow's stack and end it; let go of others' runs."""
         from mlflow import MlflowClient
 
@@ -284,7 +283,7 @@ class MLflowRunHooks:
             "other": "RUNNING",
             "caller": None,
         }[recording.opened_by]
-        was_active = end_active(run_id, above=status, ours=ours)
+        was_active = active_run.end_active(run_id, above=status, ours=ours)
         if not was_active and ours not in (None, "RUNNING"):
             # A node has ended it, or this is another thread.
             MlflowClient().set_terminated(run_id, ours)
@@ -298,13 +297,13 @@ class MLflowRunHooks:
             threading.current_thread() is threading.main_thread()
             and signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
         ):
-            signal.signal(signal.SIGTERM, exit_on_sigterm)
+            signal.signal(signal.SIGTERM, active_run.exit_on_sigterm)
 
     def _end_open_runs(self) -> None:
         for run_id, recording in list(self._recordings.items()):
             if recording.pid == os.getpid():
                 signal.signal(signal.SIGTERM, signal.SIG_IGN)  # we are leaving
-                self._finish(run_id, "KILLED", patience=store.HURRIED)
+                self._finish(run_id, "KILLED", patience=client.EXIT)
 
     def _end_interrupted_run(self) -> None:
         """End the run that Ctrl-C has left active in a notebook."""
@@ -345,61 +344,3 @@ def warn_of_kedro_mlflow() -> None:
             "the same mlflow.yml. Switch it off in settings.py: "
             'DISABLE_HOOKS_FOR_PLUGINS = ("kedro_mlflow", "kedro-mlflow")'
         )
-
-
-def check_options(pipeline: Any, catalog: Any) -> None:
-    """Have typed parameters that can check themselves do so, before anything runs."""
-    for name in pipeline.inputs():
-        if name.startswith("params:") and (parameter := catalog.get(name)):
-            if callable(check := getattr(parameter.load(), "check", None)):
-                check()
-
-
-def joined_runs() -> set[str]:
-    """Return the ids of the MLflow runs that a pipeline run would join."""
-    found = {store.chosen("MLFLOW_RUN_ID")}
-    if mlflow := sys.modules.get("mlflow"):
-        if active := mlflow.active_run():
-            found |= {active.info.run_id, active.data.tags.get("mlflow.parentRunId")}
-    return {run_id for run_id in found if run_id}
-
-
-def nested(parameters: dict[str, Any]) -> dict[str, Any]:
-    """Return dotted names, which Kedro's server hands on, as the command line does."""
-    if not any("." in name for name in parameters):
-        return parameters
-    found = OmegaConf.create()
-    for name, value in parameters.items():
-        OmegaConf.update(found, name, value)
-    plain: Any = OmegaConf.to_container(found)
-    return plain
-
-
-def end_active(run_id: str, above: str, ours: str | None) -> bool:
-    """End this thread's active runs down to one; return whether it was among them.
-
-    Args:
-        run_id: The MLflow run to stop at.
-        above: The status of nested runs that a node has left open.
-        ours: The status of the run itself; None leaves it active.
-    """
-    import mlflow
-
-    if not (active := mlflow.active_run()):
-        return False
-    if active.info.run_id == run_id:
-        if ours:
-            mlflow.end_run(ours)
-        return True
-    try:
-        mlflow.end_run(above)
-    finally:  # it is off the stack all the same
-        found = end_active(run_id, above, ours)
-    return found
-
-
-def exit_on_sigterm(signum: int, _frame) -> None:
-    """Leave as after ``sys.exit``, so that open runs are ended; stop the workers."""
-    for child in multiprocessing.active_children():
-        child.terminate()
-    raise SystemExit(128 + signum)

@@ -7,8 +7,7 @@ import uuid
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from . import provenance, store
-from .provenance import clean_name
+from . import names, parameters, recovery
 
 
 class Candidate(NamedTuple):
@@ -37,13 +36,16 @@ def log_search(candidates: Sequence[Candidate], *, began: float, best: int) -> N
     tags["creation.id"] = uuid.uuid4().hex
     start = int(began * 1000)
     for number, (params, metrics, seconds) in enumerate(candidates):
-        name, text = f"candidate {number}", provenance.flatten(params)
+        name, text = f"candidate {number}", parameters.flatten(params)
         own = {**tags, "search.candidate": str(number)}
         child = client.create_run(experiment, start, own, name).info.run_id
         end = start + int(seconds * 1000)
         client.log_batch(
             child,
-            [Metric(clean_name(key), value, end, 0) for key, value in metrics.items()],
+            [
+                Metric(names.clean_name(key), value, end, 0)
+                for key, value in metrics.items()
+            ],
             [Param(*item) for item in text.items()],
             synchronous=True,
         )
@@ -52,7 +54,7 @@ def log_search(candidates: Sequence[Candidate], *, began: float, best: int) -> N
         if number == best:
             chosen = {"search.best": name}
             chosen |= {f"search.best.{key}": value for key, value in text.items()}
-            scoped = [RunTag(provenance.scoped(k), v) for k, v in chosen.items()]
+            scoped = [RunTag(names.with_namespace(k), v) for k, v in chosen.items()]
             client.log_batch(parent_id, tags=scoped, synchronous=True)
     # Made twice, because an answer was lost.
-    store.discard(experiment, f"tags.`creation.id` = '{tags['creation.id']}'")
+    recovery.end_runs(experiment, f"tags.`creation.id` = '{tags['creation.id']}'")

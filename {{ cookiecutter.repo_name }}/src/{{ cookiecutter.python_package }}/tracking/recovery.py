@@ -1,10 +1,4 @@
-"""Which runs this folder still owes an end: a small locked file for each.
-
-The file is written before the run computes anything, and its process keeps it locked as
-long as it lives; the lock dies with the process, also where process ids say nothing. At
-the end the true status goes into the file, then to MLflow, and then the file goes. What
-the next start finds here unlocked, it delivers. A run without a file is not ours.
-"""
+"""Recovery of interrupted runs."""
 
 from __future__ import annotations
 
@@ -12,33 +6,36 @@ import json
 import logging
 import sqlite3
 import time
+import uuid
 from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from . import provenance, redact, store
+from click import ClickException
+
+from . import client, environment, failures, redact
 
 FOLDER = ".runs"
-GONE = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE", "INVALID_STATE")
-NEW = """
+NOT_IN_STORE = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE", "INVALID_STATE")
+CREATE_SQL = """
 PRAGMA locking_mode = EXCLUSIVE;  -- until it is closed
 PRAGMA journal_mode = MEMORY;  -- a full disk takes changes in place
 BEGIN EXCLUSIVE;
 DROP TABLE IF EXISTS owed;
 CREATE TABLE owed (store, file, status, ended, failure)
 """
-PATIENCE = 10  # seconds for all that is owed
-OWED = "SELECT store, file, status, ended, failure FROM owed"
+MAX_SECONDS = 10  # seconds for all that is owed
+SELECT_SQL = "SELECT store, file, status, ended, failure FROM owed"
 
 logger = logging.getLogger(__name__)
 
 
-def address(uri: str, project: Path) -> str:
+def store_key(uri: str, project: Path) -> str:
     """Return a store's address as it is compared: without secrets, movable."""
     return redact.mask(uri).replace(str(project), ".").rstrip("/")
 
 
-class Entry:
+class PendingRun:
     """The file of a run that this process has to end."""
 
     def __init__(self, project: Path, run_id: str, uri: str) -> None:
@@ -48,9 +45,9 @@ class Entry:
             self.path.parent.mkdir(exist_ok=True)
             options: Any = {"isolation_level": None, "check_same_thread": False}
             self._db = sqlite3.connect(self.path, timeout=5, **options)
-            self._db.executescript(NEW)
+            self._db.executescript(CREATE_SQL)
             # A copy of the file is another file, and counts for nothing.
-            values = (address(uri, project), self.path.stat().st_ino)
+            values = (store_key(uri, project), self.path.stat().st_ino)
             self._db.execute("INSERT INTO owed (store, file) VALUES (?, ?)", values)
             self._db.execute("COMMIT")
         except (OSError, sqlite3.Error) as error:
@@ -86,7 +83,7 @@ class Entry:
                 self.path.unlink(missing_ok=True)
 
 
-def deliver(project: Path, uri: str, joined: str | None) -> None:
+def finish_interrupted_runs(project: Path, uri: str, joined: str | None) -> None:
     """End the runs of this folder whose processes are gone.
 
     Args:
@@ -94,16 +91,16 @@ def deliver(project: Path, uri: str, joined: str | None) -> None:
         uri: The store that this process uses; what is owed to others has to wait.
         joined: The run that this process goes on with, which is owed nothing yet.
     """
-    until = time.monotonic() + PATIENCE
+    until = time.monotonic() + MAX_SECONDS
     for path in sorted((project / FOLDER).glob("*.db")):
         try:
             with closing(sqlite3.connect(path, timeout=0, isolation_level=None)) as db:
                 db.execute("BEGIN EXCLUSIVE")
-                row = db.execute(OWED).fetchone()
-                ours = row[:2] == (address(uri, project), path.stat().st_ino)
+                row = db.execute(SELECT_SQL).fetchone()
+                ours = row[:2] == (store_key(uri, project), path.stat().st_ino)
                 if path.stem == joined or not ours or time.monotonic() > until:
                     continue
-                end(path.stem, *row[2:])
+                finish_run(path.stem, *row[2:])
         except sqlite3.Error:  # its process lives, or is just making it
             continue
         except Exception as error:
@@ -113,7 +110,9 @@ def deliver(project: Path, uri: str, joined: str | None) -> None:
             path.unlink(missing_ok=True)
 
 
-def end(run_id: str, status: str | None, ended: int | None, failure: str | None):
+def finish_run(
+    run_id: str, status: str | None, ended: int | None, failure_json: str | None
+):
     """Give a run, and what runs below it, the end that is owed, if there is none."""
     from mlflow import MlflowClient
     from mlflow.exceptions import MlflowException
@@ -122,17 +121,89 @@ def end(run_id: str, status: str | None, ended: int | None, failure: str | None)
     try:
         run, died = client.get_run(run_id), status is None
         if run.info.status == "RUNNING":
-            told = json.loads(failure or "{}")
+            told = json.loads(failure_json or "{}")
             if died:
                 status, told = "KILLED", {"failure.error": "the process died"}
             try:
-                provenance.log_failure(run_id, told)
+                failures.log_failure(run_id, told)
             except MlflowException as error:
                 logger.warning("Run %s lacks its failure: %s", run_id, error)
             client.set_terminated(run_id, status, ended)
             logger.info("Run %s of an earlier start has ended %s.", run_id, status)
         if status != "FINISHED" or "creation.again" in run.data.tags:
-            store.remove_strays(run_id, died)
+            end_orphan_runs(run_id, died)
     except MlflowException as error:
-        if error.error_code not in GONE:
+        if error.error_code not in NOT_IN_STORE:
             raise
+
+
+def create_run(experiment: str, tags: dict[str, str]) -> Any:
+    """Open a run, and make it the active one.
+
+    The answer may be lost, and asking again would make another run: so it is looked
+    for first, by a tag that nobody else has. A busy server may do the first request
+    after that; the tag ``creation.again`` says that there may be such a twin.
+    """
+    import mlflow
+    from mlflow.exceptions import MlflowException
+
+    environment.set_env("MLFLOW_EXPERIMENT_ID", experiment)
+    unique = uuid.uuid4().hex  # Kedro's run id is a time, which others may share
+    new: Any = {"experiment_id": experiment, "tags": tags | {"creation.id": unique}}
+    with client.http_timeouts({"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0"}, override=True):
+        try:
+            return mlflow.start_run(**new)
+        except MlflowException:
+            same = f"tags.`creation.id` = '{unique}'"
+            mlflow_client = mlflow.MlflowClient()
+            for made in mlflow_client.search_runs([experiment], same):
+                try:
+                    return mlflow.start_run(run_id=made.info.run_id)
+                except Exception as error:  # it is made, but cannot be worked with
+                    mlflow_client.set_terminated(made.info.run_id, "FAILED")
+                    raise ClickException(
+                        f"MLflow cannot start the run: {redact.first_line(error)}"
+                    ) from error
+            new["tags"]["creation.again"] = "true"
+            return mlflow.start_run(**new)
+
+
+def end_orphan_runs(run_id: str, died: bool = False) -> None:
+    """End what a run has left running: its twins, and candidates of its search.
+
+    Args:
+        run_id: The MLflow run.
+        died: Whether its process was killed, and all that runs below it.
+    """
+    from mlflow import MlflowClient
+
+    run = MlflowClient().get_run(run_id)
+    twins = f"tags.`creation.id` = '{run.data.tags.get('creation.id', run_id)}'"
+    below = f"tags.`mlflow.parentRunId` = '{run_id}'"
+    ours = "" if died else " and tags.`creation.id` != ''"
+    for which in (twins, below + ours):
+        end_runs(run.info.experiment_id, which, but=run_id)
+
+
+def end_runs(experiment: str, which: str, but: str = "") -> None:
+    """End runs that are still running; without metrics, they go to MLflow's trash.
+
+    Args:
+        experiment: The id of their experiment.
+        which: A filter of MLflow's.
+        but: The id of the run that stays.
+    """
+    from mlflow import MlflowClient
+    from mlflow.exceptions import MlflowException
+
+    client = MlflowClient()
+    running = f"{which} and attributes.status = 'RUNNING'"
+    for run in client.search_runs([experiment], running):
+        if (run_id := run.info.run_id) == but:
+            continue
+        client.set_terminated(run_id, "KILLED")
+        try:
+            if not run.data.metrics:
+                client.delete_run(run_id)
+        except MlflowException as error:  # this user may not
+            logger.info("Run %s stays, as KILLED: %s", run_id, redact.first_line(error))

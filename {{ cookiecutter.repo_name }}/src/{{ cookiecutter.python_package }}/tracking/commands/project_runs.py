@@ -1,4 +1,4 @@
-"""``kedro runs``: the last runs at a glance, and what differs between two of them."""
+"""The runs of a project's store: find one, describe it, compare two."""
 
 from __future__ import annotations
 
@@ -8,27 +8,23 @@ import re
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import click
 from click import ClickException
 
-from . import origin, redact, store
-from .provenance import COMMIT, FOLDER
+from .. import client, code, config, database, names, redact
 
 # Tags of received runs and models.
-ORIGIN, EXPERIMENT = "origin.run_id", "origin.experiment"
-INCOMPLETE, REGISTERED = "origin.incomplete", "origin.versions"
-
-MADE_BY = re.compile(r"data\..+\.run_id")
-
-Facts = dict[str, dict[str, str]]  # what may differ: by section, then by name
-option = click.option("--env", "-e", help="The environment of conf/ to look in.")
+SOURCE_RUN_TAG, SOURCE_EXPERIMENT_TAG = "origin.run_id", "origin.experiment"
+INCOMPLETE_TAG, SOURCE_VERSIONS_TAG = "origin.incomplete", "origin.versions"
+WRITER_TAG = re.compile(r"data\..+\.run_id")
+Summary = dict[str, dict[str, str]]  # what may differ: by section, then by name
+env_option = click.option("--env", "-e", help="The environment of conf/ to look in.")
 
 
-class Trouble(ClickException):
+class CommandError(ClickException):
     """What stops a command, in a line; 1 says that runs differ, as with ``diff``."""
 
     exit_code = 2
@@ -59,18 +55,18 @@ def project_store(
     try:
         session: Any = KedroSession.create(project, env=env)
         with session:
-            config = store.read_config(session.load_context().config_loader)
-        file = store.sqlite_file(os.environ["MLFLOW_TRACKING_URI"])
+            settings = config.read_config(session.load_context().config_loader)
+        file = database.sqlite_file(os.environ["MLFLOW_TRACKING_URI"])
         if file and not file.exists() and to is None:
-            raise Trouble(f"No runs in {file} yet: `kedro run` makes the first.")
-        with store.first_contact(project):
-            experiment = store.experiment_id(to or config, project)
+            raise CommandError(f"No runs in {file} yet: `kedro run` makes the first.")
+        with client.verify_store(project):
+            experiment = config.experiment_id(to or settings, project)
         yield experiment
     except (ClickException, MlflowException, OSError, ValueError) as error:
-        raise Trouble(redact.first_line(error)) from error
+        raise CommandError(redact.first_line(error)) from error
 
 
-def find(given: str) -> Any:
+def resolve_run(given: str) -> Any:
     """Return the run of an id, or of the first digits of one.
 
     Raises:
@@ -87,28 +83,28 @@ def find(given: str) -> Any:
     if len(found) != 1:
         uri = redact.mask(os.environ["MLFLOW_TRACKING_URI"])
         many = "Several runs begin with" if found else "No run"
-        raise Trouble(f"{many} {given} at {uri}: `kedro runs` lists the last.")
+        raise CommandError(f"{many} {given} at {uri}: `kedro runs` lists the last.")
     run_id = found[0].info.run_id
     if found[0].info.lifecycle_stage == "deleted":
         restore = f"`mlflow runs restore --run-id {run_id}` brings it back"
-        raise Trouble(f"Run {run_id} was deleted: {restore}.")
-    if INCOMPLETE in found[0].data.tags:
-        raise Trouble(f"Run {run_id} is half received: receive its file again.")
+        raise CommandError(f"Run {run_id} was deleted: {restore}.")
+    if INCOMPLETE_TAG in found[0].data.tags:
+        raise CommandError(f"Run {run_id} is half received: receive its file again.")
     return found[0]
 
 
-def artifact(run: Any, name: str) -> bytes:
+def read_artifact(run: Any, name: str) -> bytes:
     """Return what every run has in its artifacts; nothing where it is missing."""
     from mlflow import MlflowClient
 
-    client, run_id, path = MlflowClient(), run.info.run_id, f"{FOLDER}/{name}"
-    if path not in [file.path for file in client.list_artifacts(run_id, FOLDER)]:
+    client, run_id, path = MlflowClient(), run.info.run_id, f"{code.FOLDER}/{name}"
+    if path not in [file.path for file in client.list_artifacts(run_id, code.FOLDER)]:
         return b""
     with tempfile.TemporaryDirectory() as folder:
         return Path(client.download_artifacts(run_id, path, folder)).read_bytes()
 
 
-def facts(run: Any) -> Facts:
+def run_summary(run: Any) -> Summary:
     """Return what a run has recorded."""
     tags, inputs = run.data.tags, run.inputs.dataset_inputs
     known = {name: tags.get(f"kedro.{name}", "?") for name in ("pipeline", "env")}
@@ -117,27 +113,31 @@ def facts(run: Any) -> Facts:
         "parameters": dict(run.data.params),
         "metrics": {name: repr(value) for name, value in run.data.metrics.items()},
         "data": {used.dataset.name: used.dataset.digest for used in inputs},
-        "made by": {k[5:-7]: v for k, v in tags.items() if MADE_BY.fullmatch(k)},
-        "packages": packages(artifact(run, origin.PACKAGES).decode()),
-        "code": code(tags),
+        "made by": {k[5:-7]: v for k, v in tags.items() if WRITER_TAG.fullmatch(k)},
+        "packages": parse_packages(read_artifact(run, code.PACKAGES_FILE).decode()),
+        "code": code_summary(tags),
     }
 
 
-def packages(text: str) -> dict[str, str]:
+def parse_packages(text: str) -> dict[str, str]:
     """Return versions, or where else a package came from, by name."""
     lines = (line.lstrip("# ") for line in text.splitlines())
     found = (re.split(r"==| @ | ", line, maxsplit=1) for line in lines)
     return {part[0]: part[1] for part in found if len(part) == 2}
 
 
-def code(tags: dict[str, str]) -> dict[str, str]:
+def code_summary(tags: dict[str, str]) -> dict[str, str]:
     """Return the commit of a run and what differs from it."""
     dirty = tags.get("git.dirty") == "true"
     diff = tags.get("git.diff", "?") if dirty else "none"
-    return {"commit": tags[COMMIT], "diff": diff} if COMMIT in tags else {}
+    return (
+        {"commit": tags[names.COMMIT_TAG], "diff": diff}
+        if names.COMMIT_TAG in tags
+        else {}
+    )
 
 
-def differences(one: Facts, other: Facts) -> Iterator[tuple[str, str, str, str]]:
+def differences(one: Summary, other: Summary) -> Iterator[tuple[str, str, str, str]]:
     """Yield section, name and both values of what differs in the first's sections."""
     for section, here in one.items():
         there = other[section]
@@ -154,64 +154,3 @@ def table(rows: Sequence[tuple[str, ...]]) -> str:
     widths = [max(map(len, column)) for column in zip(*cut, strict=True)]
     lines = ("  ".join(map(str.ljust, row, widths)) for row in cut)
     return "\n".join(line.rstrip() for line in lines)
-
-
-@click.group(invoke_without_command=True)
-@click.option("--last", "-n", default=10, show_default=True, help="How many runs.")
-@option
-@click.pass_context
-def runs(context: click.Context, last: int, env: str | None) -> None:
-    """Show the last runs of this project: newest first, an id a line.
-
-    Exit status: 0, or 2 in trouble.
-    """
-    if context.invoked_subcommand:
-        return
-    from mlflow import MlflowClient
-
-    made_by_kedro, newest = (
-        "tags.`kedro.run_id` LIKE '%'",
-        ["attributes.start_time DESC"],
-    )
-    with project_store(context.obj.project_path, env) as experiment:
-        pages = MlflowClient().search_runs(
-            [experiment], made_by_kedro, max_results=last, order_by=newest
-        )
-    found = [run for run in pages if INCOMPLETE not in run.data.tags]
-    judged = (run.data.tags.get("registry.metric") for run in found)
-    metric = next(filter(None, judged), "metric")
-    rows = [("run", "started", "pipeline", "status", metric, "commit", "")]
-    for run in found:
-        info, tags, score = run.info, run.data.tags, run.data.metrics.get(metric)
-        rows.append(
-            (
-                info.run_id[:8],
-                f"{datetime.fromtimestamp(info.start_time / 1e3):%Y-%m-%d %H:%M:%S}",
-                tags.get("kedro.pipeline", ""),
-                info.status,
-                "" if score is None else f"{score:.4g}",
-                tags.get(COMMIT, "none")[:7],
-                "dirty" if tags.get("git.dirty") == "true" else "",
-            )
-        )
-    click.echo(table(rows) if found else "No runs yet: `kedro run` makes the first.")
-
-
-@runs.command()
-@click.argument("one", metavar="RUN_ID")
-@click.argument("other", metavar="RUN_ID")
-@option
-@click.pass_obj
-def diff(metadata: Any, one: str, other: str, env: str | None) -> None:
-    """Show what differs between two runs, and nothing that does not.
-
-    Parameters, metrics, data, packages and code. The first digits of an id are enough.
-
-    Exit status: 0 if nothing differs, 1 if something does, 2 in trouble.
-    """
-    with project_store(metadata.project_path, env):
-        pair = find(one), find(other)
-        found = list(differences(*map(facts, pair)))
-    ids = (run.info.run_id[:8] for run in pair)
-    click.echo(table([("", "", *ids), *found]) if found else "equal")
-    raise SystemExit(bool(found))

@@ -1,4 +1,4 @@
-"""``tracking.journal``: recovery of runs whose process was interrupted."""
+"""``tracking.recovery``: recovery of runs whose process was interrupted."""
 
 import os
 import shutil
@@ -18,14 +18,14 @@ FAILURE = {
 
 
 @pytest.fixture
-def journal(module):
-    return module("tracking.journal")
+def tracking(tracking):
+    return tracking
 
 
 @pytest.fixture
 def client(module, project) -> mlflow.MlflowClient:
     """Return a client of the project's own SQLite store."""
-    module("tracking.store").configure({}, project)
+    module("tracking.config").configure({}, project)
     return mlflow.MlflowClient()
 
 
@@ -34,10 +34,10 @@ def uri() -> str:
 
 
 @pytest.fixture
-def interrupted(journal, client, project) -> str:
+def interrupted(tracking, client, project) -> str:
     """Return the id of a run whose process has left it as it was computing."""
     run_id = client.create_run("0").info.run_id
-    journal.Entry(project, run_id, uri()).close()
+    tracking.recovery.PendingRun(project, run_id, uri()).close()
     return run_id
 
 
@@ -51,8 +51,8 @@ def found(project: Path) -> Run:
     return recorded(project)[0]
 
 
-def test_a_run_that_ends_well_leaves_no_file(journal, client, project):
-    entry = journal.Entry(project, "a", uri())
+def test_a_run_that_ends_well_leaves_no_file(tracking, client, project):
+    entry = tracking.recovery.PendingRun(project, "a", uri())
     assert files(project) == ["a"]
     entry.owe("FINISHED")
     entry.close(delivered=True)
@@ -60,8 +60,8 @@ def test_a_run_that_ends_well_leaves_no_file(journal, client, project):
     entry.close(delivered=True)  # a second time does no harm
 
 
-def test_a_run_that_was_killed_is_told_apart(journal, interrupted, project, messages):
-    journal.deliver(project, uri(), None)
+def test_a_run_that_was_killed_is_told_apart(tracking, interrupted, project, messages):
+    tracking.recovery.finish_interrupted_runs(project, uri(), None)
     run = found(project)
     assert run.status == "KILLED"
     assert run.tags["failure.error"] == "the process died"
@@ -71,10 +71,10 @@ def test_a_run_that_was_killed_is_told_apart(journal, interrupted, project, mess
 
 @pytest.mark.parametrize("status", ["FINISHED", "FAILED", "KILLED"])
 def test_the_status_that_a_run_had_at_its_end_is_told_later(
-    status, journal, client, project
+    status, tracking, client, project
 ):
     run_id = client.create_run("0").info.run_id
-    entry = journal.Entry(project, run_id, uri())
+    entry = tracking.recovery.PendingRun(project, run_id, uri())
     began = int(time.time() * 1000)
     entry.owe(status)
     if status == "FAILED":
@@ -82,7 +82,7 @@ def test_the_status_that_a_run_had_at_its_end_is_told_later(
     ended = int(time.time() * 1000)
     entry.close()
     time.sleep(0.01)
-    journal.deliver(project, uri(), None)
+    tracking.recovery.finish_interrupted_runs(project, uri(), None)
     run = found(project)
     assert run.status == status and files(project) == []
     assert began <= client.get_run(run_id).info.end_time <= ended
@@ -94,86 +94,90 @@ def test_the_status_that_a_run_had_at_its_end_is_told_later(
         assert not [tag for tag in run.tags if tag.startswith("failure")]
 
 
-def test_a_run_that_has_ended_keeps_its_status(journal, client, interrupted, project):
+def test_a_run_that_has_ended_keeps_its_status(tracking, client, interrupted, project):
     client.set_terminated(interrupted, "FAILED")
-    journal.deliver(project, uri(), None)
+    tracking.recovery.finish_interrupted_runs(project, uri(), None)
     assert found(project).status == "FAILED"
     assert "failure.error" not in found(project).tags and files(project) == []
 
 
-def test_a_live_run_is_left_alone(journal, client, project, tmp_path):
+def test_a_live_run_is_left_alone(tracking, client, project, tmp_path):
     run_id = client.create_run("0").info.run_id
-    entry = journal.Entry(project, run_id, uri())
-    journal.deliver(project, uri(), None)
+    entry = tracking.recovery.PendingRun(project, run_id, uri())
+    tracking.recovery.finish_interrupted_runs(project, uri(), None)
     copy = shutil.copytree(project, tmp_path / "copy")
-    journal.deliver(copy, uri(), None)
+    tracking.recovery.finish_interrupted_runs(copy, uri(), None)
     assert found(project).status == "RUNNING"
     entry.close()
-    journal.deliver(copy, uri(), None)
+    tracking.recovery.finish_interrupted_runs(copy, uri(), None)
     assert found(project).status == "RUNNING"  # copied files are ignored
-    journal.deliver(project, uri(), None)
+    tracking.recovery.finish_interrupted_runs(project, uri(), None)
     assert found(project).status == "KILLED"
 
 
-def test_a_run_that_this_process_joins_is_left_alone(journal, interrupted, project):
-    journal.deliver(project, uri(), interrupted)
+def test_a_run_that_this_process_joins_is_left_alone(tracking, interrupted, project):
+    tracking.recovery.finish_interrupted_runs(project, uri(), interrupted)
     assert found(project).status == "RUNNING" and files(project) == [interrupted]
 
 
-def test_a_run_of_another_store_waits_for_it(journal, module, interrupted, project):
+def test_a_run_of_another_store_waits_for_it(tracking, interrupted, project):
     shutil.copy(project / "mlflow.db", project / "other.db")
-    journal.deliver(project, f"sqlite:///{project}/other.db", None)
+    tracking.recovery.finish_interrupted_runs(
+        project, f"sqlite:///{project}/other.db", None
+    )
     assert found(project).status == "RUNNING" and files(project) == [interrupted]
     moved = project.rename(project.parent / "moved")
-    store = module("tracking.store")
-    store.configure({}, moved)
-    journal.deliver(moved, uri(), None)
+    tracking.config.configure({}, moved)
+    tracking.recovery.finish_interrupted_runs(moved, uri(), None)
     assert found(moved).status == "KILLED" and files(moved) == []
 
 
-def test_addresses_are_compared_without_credentials(journal, client, project):
-    assert journal.address("http://me:secret@host/", project) == "http://***@host"
-    assert journal.address(uri(), project) == "sqlite:///./mlflow.db"
+def test_addresses_are_compared_without_credentials(tracking, client, project):
+    assert (
+        tracking.recovery.store_key("http://me:secret@host/", project)
+        == "http://***@host"
+    )
+    assert tracking.recovery.store_key(uri(), project) == "sqlite:///./mlflow.db"
     run_id = client.create_run("0").info.run_id
-    entry = journal.Entry(project, run_id, "http://me:secret@host")
+    entry = tracking.recovery.PendingRun(project, run_id, "http://me:secret@host")
     entry.close()
     assert b"secret" not in (project / ".runs" / f"{run_id}.db").read_bytes()
 
 
-def test_what_runs_below_a_killed_run_ends_with_it(journal, client, interrupted):
+def test_what_runs_below_a_killed_run_ends_with_it(tracking, client, interrupted):
     below = client.create_run("0", tags={"mlflow.parentRunId": interrupted})
-    journal.deliver(Path.cwd() / "iris-flowers", uri(), None)
+    tracking.recovery.finish_interrupted_runs(Path.cwd() / "iris-flowers", uri(), None)
     assert client.get_run(below.info.run_id).info.status == "KILLED"
     assert client.get_run(interrupted).info.status == "KILLED"
 
 
 @pytest.mark.parametrize("again", [False, True])
-def test_a_run_that_may_have_a_duplicate_ends_it(again, journal, client, project):
+def test_a_run_that_may_have_a_duplicate_ends_it(again, tracking, client, project):
     tags = {"creation.id": "unique"}
     duplicate = client.create_run("0", tags=tags).info.run_id
     tags |= {"creation.again": "true"} if again else {}
     run_id = client.create_run("0", tags=tags).info.run_id
-    entry = journal.Entry(project, run_id, uri())
+    entry = tracking.recovery.PendingRun(project, run_id, uri())
     entry.owe("FINISHED")
     entry.close()
-    journal.deliver(project, uri(), None)
+    tracking.recovery.finish_interrupted_runs(project, uri(), None)
     assert client.get_run(run_id).info.status == "FINISHED"
     status = client.get_run(duplicate).info.status
     assert status == ("KILLED" if again else "RUNNING")
 
 
-def test_a_run_that_is_gone_is_owed_nothing(journal, client, project):
-    journal.Entry(project, "0" * 32, uri()).close()
+def test_a_run_that_is_gone_is_owed_nothing(tracking, client, project):
+    tracking.recovery.PendingRun(project, "0" * 32, uri()).close()
     deleted = client.create_run("0").info.run_id
-    journal.Entry(project, deleted, uri()).close()
+    tracking.recovery.PendingRun(project, deleted, uri()).close()
     client.delete_run(deleted)
-    journal.deliver(project, uri(), None)
+    tracking.recovery.finish_interrupted_runs(project, uri(), None)
     assert files(project) == []
 
 
-def test_a_folder_that_cannot_be_written_costs_one_line(journal, project, messages):
+def test_a_folder_that_cannot_be_written_costs_one_line(tracking, project, messages):
     (project / ".runs").write_text("not a folder")
-    entry = journal.Entry(project, "a", "sqlite:///mlflow.db")
+    entry = tracking.recovery.PendingRun(project, "a", "sqlite:///mlflow.db")
     entry.owe("FAILED")
     entry.add(FAILURE)
     entry.close(delivered=True)
@@ -182,8 +186,8 @@ def test_a_folder_that_cannot_be_written_costs_one_line(journal, project, messag
     assert "RUNNING for ever" in said
 
 
-def test_a_file_that_cannot_be_changed_costs_one_line(journal, project, messages):
-    entry = journal.Entry(project, "a", "sqlite:///mlflow.db")
+def test_a_file_that_cannot_be_changed_costs_one_line(tracking, project, messages):
+    entry = tracking.recovery.PendingRun(project, "a", "sqlite:///mlflow.db")
     entry._db.execute("DROP TABLE owed")
     entry.owe("FAILED")
     (said,) = messages
@@ -191,13 +195,13 @@ def test_a_file_that_cannot_be_changed_costs_one_line(journal, project, messages
     entry.close()
 
 
-def test_files_of_others_in_the_folder_are_left_alone(journal, client, project):
+def test_files_of_others_in_the_folder_are_left_alone(tracking, client, project):
     folder = project / ".runs"
     folder.mkdir()
     (folder / "text.db").write_text("not a database, but long enough to be read" * 9)
     sqlite3.connect(folder / "empty.db").close()
     (folder / "note.txt").write_text("mine")
-    journal.deliver(project, uri(), None)
+    tracking.recovery.finish_interrupted_runs(project, uri(), None)
     assert sorted(path.name for path in folder.iterdir()) == [
         "empty.db",
         "note.txt",
@@ -206,10 +210,10 @@ def test_files_of_others_in_the_folder_are_left_alone(journal, client, project):
 
 
 def test_the_rest_waits_when_there_is_no_more_time(
-    journal, interrupted, project, monkeypatch
+    tracking, interrupted, project, monkeypatch
 ):
-    monkeypatch.setattr(journal, "PATIENCE", -1)  # seconds
-    journal.deliver(project, uri(), None)
+    monkeypatch.setattr(tracking.recovery, "MAX_SECONDS", -1)  # seconds
+    tracking.recovery.finish_interrupted_runs(project, uri(), None)
     assert found(project).status == "RUNNING" and files(project) == [interrupted]
 
 
@@ -218,30 +222,30 @@ def remote(module, server, project) -> str:
     """Return the id of an interrupted run on the server."""
     os.environ["MLFLOW_TRACKING_URI"] = server.url
     os.environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"] = "0"
-    module("tracking.store").configure({}, project)
+    module("tracking.config").configure({}, project)
     run_id = mlflow.MlflowClient().create_run("0").info.run_id
-    module("tracking.journal").Entry(project, run_id, uri()).close()
+    module("tracking.recovery").PendingRun(project, run_id, uri()).close()
     return run_id
 
 
 def test_a_store_that_fails_is_told_at_the_next_start(
-    journal, remote, server, project, messages
+    tracking, remote, server, project, messages
 ):
     server.break_next("GET runs/get", 401)
-    journal.deliver(project, uri(), None)
+    tracking.recovery.finish_interrupted_runs(project, uri(), None)
     (said,) = messages
     assert said.startswith(f"The end of run {remote} is still owed: ")
     assert files(project) == [remote]
-    journal.deliver(project, uri(), None)
+    tracking.recovery.finish_interrupted_runs(project, uri(), None)
     (run,) = recorded(server.folder, "server.db")
     assert run.status == "KILLED" and files(project) == []
 
 
 def test_a_failure_that_is_refused_keeps_no_run_open(
-    journal, remote, server, project, messages
+    tracking, remote, server, project, messages
 ):
     server.break_next("POST runs/log-batch", 413)
-    journal.deliver(project, uri(), None)
+    tracking.recovery.finish_interrupted_runs(project, uri(), None)
     assert messages[0].startswith(f"Run {remote} lacks its failure: ")
     (run,) = recorded(server.folder, "server.db")
     assert run.status == "KILLED" and files(project) == []

@@ -1,0 +1,142 @@
+"""Requests to the tracking server: time-outs, retries, and clear errors."""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from click import ClickException
+
+from . import database, environment, redact
+
+ANSWER_SECONDS = (
+    10  # seconds in which a server that many meet at once should have answered
+)
+# MLflow doubles its waits: one retry comes at once, four take half a minute, five one.
+CONNECT = {
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": str(ANSWER_SECONDS),
+}
+EXIT = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOUT": "5"}
+FINISH = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "4", "MLFLOW_HTTP_REQUEST_TIMEOUT": "8"}
+RUNNING = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "5", "MLFLOW_HTTP_REQUEST_TIMEOUT": "20"}
+
+logger = logging.getLogger(__name__)
+
+
+class TrackingError(ClickException):
+    """Runs cannot be recorded; the message says what to do."""
+
+
+@contextmanager
+def http_timeouts(settings: dict[str, str], override: bool = False) -> Iterator[None]:
+    """Wait for a server as long as these settings say.
+
+    Args:
+        settings: Variables of MLflow.
+        override: Whether they replace those that the user has set.
+    """
+    names = [name for name in settings if override or not environment.user_env(name)]
+    before = {name: os.environ[name] for name in names}
+    put = os.environ.__setitem__ if override else environment.set_env
+    for name in names:
+        put(name, settings[name])
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            put(name, value)
+
+
+@contextmanager
+def verify_store(project: Path) -> Iterator[None]:
+    """Meet the store before anything is computed: one process at a time, in seconds.
+
+    Raises:
+        TrackingError: The store cannot be used; one line says what to do.
+    """
+    uri = os.environ["MLFLOW_TRACKING_URI"]
+    file = database.sqlite_file(uri)
+    inside = file if file and file.is_relative_to(project) else None
+    try:
+        with http_timeouts(CONNECT), database.database_lock(uri):
+            if inside and inside.exists():
+                database.relocate_artifacts(inside, project)
+            yield
+            if inside:
+                database.relocate_artifacts(inside, project)
+    except ClickException:
+        raise
+    except Exception as error:
+        said = redact.first_line(error)
+        if re.search(r"\b40[13]\b|PERMISSION_DENIED|(?i:not authorized)", said):
+            remedy = (
+                "set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or "
+                "MLFLOW_TRACKING_TOKEN, to those of a user who may record there."
+            )
+        elif inside and "_alembic_tmp_" in said:
+            remedy = f"it was left half made: move {inside} away and try again."
+        else:
+            remedy = (
+                "start or repair that store, or set MLFLOW_TRACKING_URI or "
+                "conf/base/mlflow.yml to another."
+            )
+        message = f"MLflow cannot record runs at {redact.mask(uri)}: {said} -- {remedy}"
+        raise TrackingError(message) from error
+
+
+class BestEffortCalls:
+    """Calls at the end of a run: each may fail, and all wait about a minute at most.
+
+    Args:
+        run_id: The MLflow run, the first argument of every call.
+        patience: How long each may wait.
+    """
+
+    def __init__(self, run_id: str, patience: dict[str, str]) -> None:
+        self.run_id, self.patience = run_id, patience
+        self.until = time.monotonic() + 60
+        self.missing: list[str] = []
+
+    def attempt(self, what: str, call: Callable, *args: Any, last=False) -> bool:
+        """Call MLflow; return whether it worked.
+
+        Args:
+            what: What is missing on the run otherwise.
+            call: The function, and ``args`` for it.
+            last: Whether it is called, in a hurry, when the minute is over.
+        """
+        late = time.monotonic() > self.until
+        try:
+            if late and not last:
+                raise TimeoutError("no time left")
+            with http_timeouts(EXIT if late else self.patience):
+                call(self.run_id, *args)
+        except Exception as error:
+            self.missing.append(f"{what}: {redact.first_line(error)}")
+            return False
+        return True
+
+    def say_what_is_missing(self) -> None:
+        """Say in the log and in a tag of the run what it lacks."""
+        from mlflow import MlflowClient
+
+        if self.missing:
+            said = "; ".join(self.missing)
+            logger.error("MLflow did not take all of run %s: %s", self.run_id, said)
+            tag = ("record.missing", said[:5000])
+            self.attempt("what is missing", MlflowClient().set_tag, *tag)
+
+
+def log_run_url(run: Any) -> None:
+    """Say where a run is to be seen, if that is a page."""
+    uri = os.environ["MLFLOW_TRACKING_URI"].rstrip("/")
+    if uri.startswith("http"):
+        page = f"{uri}/#/experiments/{run.info.experiment_id}/runs/{run.info.run_id}"
+        logger.info("Run %s is recorded at %s", run.info.run_name, redact.mask(page))
