@@ -177,7 +177,7 @@ def options_of(tracking, files=None, **changes):
     names = ("tags", "node_names", "from_nodes", "to_nodes", "from_inputs")
     names += ("to_outputs", "namespaces", "load_versions", "runtime_params")
     given = dict.fromkeys([*names, "pipeline_names"]) | {"runner": SequentialRunner()}
-    return tracking.code.run_options(given | changes, "local", files or {})
+    return tracking.provenance.run_options(given | changes, "local", files or {})
 
 
 def test_a_plain_run_has_few_options(tracking):
@@ -205,7 +205,7 @@ def test_options_are_those_of_the_command(tracking):
         "to_outputs": "out",
         "params": {"model": {"C": 0.5, "password": "***"}, "note": "a b"},
     }
-    assert tracking.code.command_line(found) == (
+    assert tracking.provenance.command_line(found) == (
         "kedro run --env=local --tags=x,y --nodes=n "
         "--to-outputs=out --namespaces=north --pipelines=a,b "
         "'--params=model.C=0.5,model.password=***,note=a b'"
@@ -289,11 +289,11 @@ def test_the_password_of_a_package_from_git_is_not_told(
 
 def test_the_tags_of_a_replay_are_known(tracking, project):
     mlflow.set_tracking_uri(f"sqlite:///{project}/mlflow.db")
-    assert tracking.code.replay_tags() == {}
+    assert tracking.provenance.replay_tags() == {}
     with mlflow.start_run():
-        assert tracking.code.replay_tags() == {}
+        assert tracking.provenance.replay_tags() == {}
     with mlflow.start_run(tags={"replay.of": "0" * 32, "model.id": "m-1"}):
-        assert tracking.code.replay_tags()["model.id"] == "m-1"
+        assert tracking.provenance.replay_tags()["model.id"] == "m-1"
 
 
 def test_outside_of_git_nothing_differs(session_run, runs_of):

@@ -6,6 +6,7 @@ import shutil
 import signal
 import sqlite3
 import threading
+from contextlib import closing
 from pathlib import Path
 
 import mlflow
@@ -46,12 +47,11 @@ def open_nested() -> None:
 
 def owed(project: Path) -> list[str]:
     """Return the runs that a folder still has to end."""
-    return [path.stem for path in (project / ".runs").glob("*.db")]
-
-
-@pytest.fixture
-def tracking(tracking):
-    return tracking
+    found = []
+    for path in (project / ".runs").glob("*.db"):
+        with closing(sqlite3.connect(path)) as db:
+            found += [run for (run,) in db.execute("SELECT run FROM pending")]
+    return found
 
 
 @pytest.fixture

@@ -32,11 +32,6 @@ RUN_PARAMS = {
 
 
 @pytest.fixture
-def tracking(tracking):
-    return tracking
-
-
-@pytest.fixture
 def active_run(project):
     """Return an MLflow run of the project's store, which is active."""
     mlflow.set_tracking_uri(f"sqlite:///{project}/mlflow.db")
@@ -176,7 +171,7 @@ def test_a_node_that_takes_all_parameters_has_all_recorded(tracking):
 def record_origin(tracking, run, parameters):
     tags = {"kedro.run_id": "now", "kedro.env": "local"}
     run = mlflow.get_run(run.info.run_id)
-    tracking.active_run.log_provenance(run, tags, parameters, {"file.txt": b"text"})
+    tracking.provenance.log_all(run, tags, parameters, {"file.txt": b"text"})
     return mlflow.get_run(run.info.run_id)
 
 
@@ -220,7 +215,7 @@ def test_metrics_are_logged_under_the_namespace_of_the_node(tracking, active_run
 
 def test_tags_say_what_made_a_run(tracking, tmp_path):
     pipeline = Pipeline([Node(copy, "a", "b", namespace="deep.one", name="n")])
-    tags = tracking.active_run.run_tags(RUN_PARAMS, pipeline, tmp_path, "local")
+    tags = tracking.provenance.run_tags(RUN_PARAMS, pipeline, tmp_path, "local")
     assert tags["kedro.pipeline"] == "__default__"
     assert tags["kedro.runner"] == "ThreadRunner"
     assert tags["kedro.session_id"] == tags["kedro.run_id"] == RUN_PARAMS["run_id"]
@@ -233,7 +228,7 @@ def test_tags_say_what_made_a_run(tracking, tmp_path):
 def test_tags_have_defaults(tracking, tmp_path):
     given = RUN_PARAMS | {"runner": None, "pipeline_names": ["a", "b"], "tags": ()}
     pipeline = Pipeline([Node(copy, "a", "b")])
-    tags = tracking.active_run.run_tags(
+    tags = tracking.provenance.run_tags(
         given | {"session_id": "s"}, pipeline, tmp_path, "base"
     )
     assert tags["kedro.runner"] == "SequentialRunner"
@@ -487,7 +482,7 @@ def test_a_file_is_an_artifact_if_its_entry_asks_and_it_is_small(
         "now", [tmp_path / "out.txt"], pipeline, catalog
     )
     options = {"kedro_id": "now", "started": 0.0, "complete": True}
-    for artifact in tracking.artifacts.asked_for(
+    for artifact in tracking.artifacts.requested(
         {}, saved, pipeline, catalog, **options
     ):
         tracking.artifacts.log(active_run.info.run_id, artifact)

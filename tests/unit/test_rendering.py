@@ -98,6 +98,7 @@ src/{PACKAGE}/tracking/models.py
 src/{PACKAGE}/tracking/names.py
 src/{PACKAGE}/tracking/parameters.py
 src/{PACKAGE}/tracking/promotion.py
+src/{PACKAGE}/tracking/provenance.py
 src/{PACKAGE}/tracking/recovery.py
 src/{PACKAGE}/tracking/redact.py
 src/{PACKAGE}/tracking/registry.py

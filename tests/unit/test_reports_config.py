@@ -293,6 +293,6 @@ def test_another_plugin_that_records_is_named(
     assert 'DISABLE_HOOKS_FOR_PLUGINS = ("kedro_mlflow", "kedro-mlflow")' in caplog.text
     caplog.clear()
     disabled = {"DISABLE_HOOKS_FOR_PLUGINS": ("kedro_mlflow", "kedro-mlflow")}
-    monkeypatch.setattr(tracking.hooks, "settings", SimpleNamespace(**disabled))
-    tracking.hooks.warn_of_kedro_mlflow()
+    monkeypatch.setattr(tracking.config, "settings", SimpleNamespace(**disabled))
+    tracking.config.warn_of_kedro_mlflow()
     assert not caplog.text

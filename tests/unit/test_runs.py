@@ -1,4 +1,4 @@
-"""``tracking.commands.runs``: ``kedro runs`` and ``kedro runs diff`` on a real store."""
+"""``tracking.commands.runs``: ``kedro runs`` and its ``diff`` on a real store."""
 
 import os
 import socket

@@ -1,4 +1,4 @@
-"""``tracking.commands.share``: a run goes to a file, to another store, and into this one.
+"""``tracking.commands.share``: a run goes to a file, another store, and this one.
 
 Files that are refused are in ``test_hostile_files.py``.
 """

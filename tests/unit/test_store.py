@@ -21,11 +21,6 @@ URI = "MLFLOW_TRACKING_URI"
 
 
 @pytest.fixture
-def tracking(tracking):
-    return tracking
-
-
-@pytest.fixture
 def client(tracking, project) -> mlflow.MlflowClient:
     """Return a client of the project's own SQLite store."""
     tracking.config.configure({}, project)
@@ -393,72 +388,6 @@ def test_an_experiment_that_cannot_be_made(tracking, server, remote, project):
         tracking.config.experiment_id({}, project)
 
 
-# -- Runs that are opened: one, whatever becomes of the answer
-
-
-def states(server) -> list[tuple[str, str]]:
-    """Return status and stage of all runs of a server, oldest first."""
-    query = "SELECT status, lifecycle_stage FROM runs ORDER BY start_time, rowid"
-    with sqlite3.connect(server.folder / "server.db") as db:
-        return db.execute(query).fetchall()
-
-
-def test_a_run_is_opened(tracking, remote, server):
-    run = tracking.recovery.create_run("0", {"a": "b"})
-    assert mlflow.active_run().info.run_id == run.info.run_id
-    assert run.data.tags["a"] == "b" and run.data.tags["creation.id"]
-    assert os.environ["MLFLOW_EXPERIMENT_ID"] == "0"
-    assert tracking.environment.user_env("MLFLOW_EXPERIMENT_ID") is None
-    assert states(server) == [("RUNNING", "active")]
-
-
-def test_a_creation_whose_answer_is_lost_is_found_again(tracking, remote, server):
-    server.break_next("POST runs/create", "lost")
-    run = tracking.recovery.create_run("0", {})
-    assert "creation.again" not in run.data.tags
-    assert states(server) == [("RUNNING", "active")]
-
-
-def test_a_creation_that_is_done_late_leaves_no_second_run(tracking, remote, server):
-    server.break_next("POST runs/create", "later")
-    run = tracking.recovery.create_run("0", {})
-    assert run.data.tags["creation.again"] == "true"
-    server.do_the_rest()
-    assert len(states(server)) == 2
-    mlflow.end_run()
-    tracking.recovery.end_orphan_runs(run.info.run_id)
-    assert sorted(states(server)) == [("FINISHED", "active"), ("KILLED", "deleted")]
-
-
-def test_a_duplicate_with_metrics_is_killed_and_stays(tracking, client):
-    run, twin = (client.create_run("0", tags={"creation.id": "a"}) for _ in "12")
-    client.log_metric(twin.info.run_id, "accuracy", 1)
-    tracking.recovery.end_orphan_runs(run.info.run_id)
-    twin = client.get_run(twin.info.run_id)
-    assert (twin.info.status, twin.info.lifecycle_stage) == ("KILLED", "active")
-    assert client.get_run(run.info.run_id).info.status == "RUNNING"
-
-
-def test_a_duplicate_that_its_user_may_not_delete(tracking, remote, server, messages):
-    twin = remote.create_run("0", tags={"creation.id": "a"})
-    server.break_next("POST runs/delete", 403)
-    tracking.recovery.end_runs("0", "tags.`creation.id` = 'a'")
-    assert states(server) == [("KILLED", "active")]
-    assert messages[0].startswith(f"Run {twin.info.run_id} stays, as KILLED")
-
-
-@pytest.mark.parametrize("died", [False, True])
-def test_what_runs_below_a_run_ends_with_it(died, tracking, client):
-    parent = client.create_run("0").info.run_id
-    below = {"mlflow.parentRunId": parent}
-    candidate = client.create_run("0", tags=below | {"creation.id": "b"}).info.run_id
-    other = client.create_run("0", tags=below).info.run_id
-    tracking.recovery.end_orphan_runs(parent, died)
-    assert client.get_run(candidate).info.status == "KILLED"
-    assert client.get_run(other).info.status == ("KILLED" if died else "RUNNING")
-    assert client.get_run(parent).info.status == "RUNNING"
-
-
 # -- Calls that may fail
 
 
@@ -468,7 +397,7 @@ def test_what_is_missing_is_said_in_the_log_and_on_the_run(tracking, remote, mes
     assert calls.attempt("a tag", remote.set_tag, "a", "b")
     assert not calls.attempt("a metric", remote.log_metric, "a", "not a number")
     assert not calls.attempt("a file", remote.log_artifact, "/no/such/file")
-    calls.say_what_is_missing()
+    calls.report_failures()
     (said,) = messages
     assert run_id in said and "a metric: " in said and "/no/such/file" in said
     tags = remote.get_run(run_id).data.tags
@@ -477,9 +406,7 @@ def test_what_is_missing_is_said_in_the_log_and_on_the_run(tracking, remote, mes
 
 def test_nothing_is_said_when_nothing_is_missing(tracking, client, messages):
     run_id = client.create_run("0").info.run_id
-    tracking.client.BestEffortCalls(
-        run_id, tracking.client.FINISH
-    ).say_what_is_missing()
+    tracking.client.BestEffortCalls(run_id, tracking.client.FINISH).report_failures()
     assert messages == []
     assert "record.missing" not in client.get_run(run_id).data.tags
 

@@ -7,9 +7,9 @@ below. The modules, from the bottom up; each imports only from those before it:
 - ``redact``, ``secret_names``: hide secrets in everything that is recorded
 - ``environment``: MLflow's environment variables, set by the user or by us
 - ``database``, ``client``, ``config``: the tracking store; connecting; ``mlflow.yml``
-- ``names``, ``parameters``, ``catalog_files``, ``datasets``, ``code``, ``failures``,
-  ``artifacts``: what is recorded of a run
 - ``data_locks``: a run's files are its own while it runs
+- ``names``, ``parameters``, ``catalog_files``, ``datasets``, ``code``, ``provenance``,
+  ``artifacts``, ``failures``: what is recorded of a run
 - ``recovery``: ends runs whose process died
 - ``active_run``, ``hooks``: open, join and end the run at Kedro's moments
 - ``training_rows``, ``models``, ``registry``, ``promotion``: models and the champion

@@ -61,7 +61,7 @@ def warn_of_unknown_settings(pipeline: Any, catalog: Any) -> None:
             logger.warning("%s: metadata: mlflow: max_mb: %r is no number", name, most)
 
 
-def asked_for(
+def requested(
     inputs: Mapping[str, catalog_files.DataFile | None],
     saved: Mapping[str, catalog_files.DataFile],
     pipeline: Any,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -108,7 +108,7 @@ def saved_files(
     }
 
 
-def loaded_versions(files: dict[str, DataFile | None]) -> dict[str, str]:
+def loaded_versions(files: Mapping[str, DataFile | None]) -> dict[str, str]:
     """Return the versions of versioned inputs, by dataset."""
     found = {name: file for name, file in files.items() if file and file.versioned}
     return {name: file.path.parent.name for name, file in found.items()}

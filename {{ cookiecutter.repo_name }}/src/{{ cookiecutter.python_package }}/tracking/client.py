@@ -15,17 +15,22 @@ from click import ClickException
 
 from . import database, environment, redact
 
-ANSWER_SECONDS = (
-    10  # seconds in which a server that many meet at once should have answered
-)
+ANSWER_SECONDS = 10  # a busy server should answer within them
+
+
+def http_policy(retries: int, timeout: int) -> dict[str, str]:
+    """Return MLflow's variables for its retries, and for seconds of each request."""
+    return {
+        "MLFLOW_HTTP_REQUEST_MAX_RETRIES": str(retries),
+        "MLFLOW_HTTP_REQUEST_TIMEOUT": str(timeout),
+    }
+
+
 # MLflow doubles its waits: one retry comes at once, four take half a minute, five one.
-CONNECT = {
-    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
-    "MLFLOW_HTTP_REQUEST_TIMEOUT": str(ANSWER_SECONDS),
-}
-EXIT = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOUT": "5"}
-FINISH = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "4", "MLFLOW_HTTP_REQUEST_TIMEOUT": "8"}
-RUNNING = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "5", "MLFLOW_HTTP_REQUEST_TIMEOUT": "20"}
+CONNECT = http_policy(retries=1, timeout=ANSWER_SECONDS)  # before the first node
+RUNNING = http_policy(retries=5, timeout=20)  # while nodes run
+FINISH = http_policy(retries=4, timeout=8)  # at the end of a run
+EXIT = http_policy(retries=1, timeout=5)  # when the process was interrupted
 
 logger = logging.getLogger(__name__)
 
@@ -96,11 +101,11 @@ class BestEffortCalls:
 
     Args:
         run_id: The MLflow run, the first argument of every call.
-        patience: How long each may wait.
+        policy: How long each may wait.
     """
 
-    def __init__(self, run_id: str, patience: dict[str, str]) -> None:
-        self.run_id, self.patience = run_id, patience
+    def __init__(self, run_id: str, policy: dict[str, str]) -> None:
+        self.run_id, self.policy = run_id, policy
         self.until = time.monotonic() + 60
         self.missing: list[str] = []
 
@@ -116,14 +121,14 @@ class BestEffortCalls:
         try:
             if late and not last:
                 raise TimeoutError("no time left")
-            with http_timeouts(EXIT if late else self.patience):
+            with http_timeouts(EXIT if late else self.policy):
                 call(self.run_id, *args)
         except Exception as error:
             self.missing.append(f"{what}: {redact.first_line(error)}")
             return False
         return True
 
-    def say_what_is_missing(self) -> None:
+    def report_failures(self) -> None:
         """Say in the log and in a tag of the run what it lacks."""
         from mlflow import MlflowClient
 

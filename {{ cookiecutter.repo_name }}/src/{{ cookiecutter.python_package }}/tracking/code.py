@@ -1,4 +1,4 @@
-"""The code of a run: commit, uncommitted changes, packages, and the command."""
+"""The code of a run: commit, uncommitted changes and installed packages."""
 
 from __future__ import annotations
 
@@ -7,113 +7,29 @@ import logging
 import os
 import platform
 import re
-import shlex
 import subprocess
 from importlib import metadata
 from pathlib import Path
-from typing import Any
 
-from . import catalog_files, datasets, names, parameters, redact
+from . import datasets, names, redact
 
-OPTIONS_FILE, DIFF_FILE, PACKAGES_FILE = "run.json", "code.diff", "packages.txt"
+DIFF_FILE, PACKAGES_FILE = "code.diff", "packages.txt"
 DIFF_MASKED = "masked: it holds what looks like credentials"  # in the tag git.diff
-REPLAY_TAG = "replay.of"  # the tag that names the run that is repeated
 MAX_DIFF_BYTES = 5_000_000  # bytes
 # The project's folder, without what is somebody's own; whatever git is set to show.
 DIFF_PATHS = (".", ":(exclude)conf/local", ":(exclude,top,glob)**/credentials*")
 DIFF_FLAGS = (
-    *("--binary", "--no-ext-diff", "--no-textconv", "--no-color", "--no-renames"),
-    *("--src-prefix=a/", "--dst-prefix=b/", "--no-relative"),
+    "--binary",
+    "--no-ext-diff",
+    "--no-textconv",
+    "--no-color",
+    "--no-renames",
+    "--src-prefix=a/",
+    "--dst-prefix=b/",
+    "--no-relative",
 )
-FOLDER = "environment"  # of a run's artifacts: what repeats it
-FILTERS = ("tags", "node_names", "from_nodes", "to_nodes", "from_inputs", "to_outputs")
 
 logger = logging.getLogger(__name__)
-
-
-def replay_tags() -> dict[str, str]:
-    """Return the tags of the active run, if it repeats another."""
-    import mlflow
-
-    run = mlflow.active_run()
-    return run.data.tags if run and REPLAY_TAG in run.data.tags else {}
-
-
-def reproduction_artifacts(
-    given: dict[str, Any],
-    inputs: dict[str, catalog_files.DataFile | None],
-    made_by: dict[str, str],
-    project: Path,
-    tags: dict[str, str],
-) -> tuple[dict[str, str], dict[str, bytes]]:
-    """Return what repeats a run: tags, and artifacts by their names.
-
-    Args:
-        given: The options of ``kedro run``.
-        inputs: The files that it reads, by dataset.
-        made_by: The runs that have written them, by dataset.
-        project: The project's folder.
-        tags: What is known of the run already: whether files differ from the commit.
-    """
-    here = f"{project.as_posix()}/"
-    paths = {n: f.path.as_posix().removeprefix(here) for n, f in inputs.items() if f}
-    used = {paths[name]: file.digest for name, file in inputs.items() if file}
-    written: dict[str, Any] = {"run": given, "inputs": used}
-    if made_by:
-        written["made_by"] = {paths[name]: run for name, run in made_by.items()}
-    known = {"kedro.command": command_line(given)[:5000]}
-    known |= {names.data_tag(name, "run_id"): run for name, run in made_by.items()}
-    known |= {
-        names.data_tag(n, "version"): v
-        for n, v in catalog_files.loaded_versions(inputs).items()
-    }
-    options = json.dumps(written, indent=2).encode()
-    artifacts = {
-        OPTIONS_FILE: options,
-        PACKAGES_FILE: installed_packages(project).encode(),
-    }
-    if tags.get("git.dirty") == "true":
-        artifacts[DIFF_FILE], known["git.diff"] = uncommitted_changes(project)
-    return known, artifacts
-
-
-def run_options(
-    run_params: dict[str, Any],
-    env: str,
-    files: dict[str, catalog_files.DataFile | None],
-) -> dict[str, Any]:
-    """Return the options of ``kedro run`` that repeat a run, as ``--config`` has them.
-
-    Versioned inputs are named in the version that is loaded now; secrets are hidden.
-    """
-    loaded = catalog_files.loaded_versions(files) | (
-        run_params.get("load_versions") or {}
-    )
-    runner = re.search(r"<(?:kedro\.[\w.]+\.)?([\w.]+) ", str(run_params["runner"]))
-    given = json.dumps(run_params["runtime_params"] or {}, default=str)
-    lists = {name: run_params.get(name) for name in (*FILTERS, "namespaces")}
-    lists["pipelines"] = run_params["pipeline_names"]
-    lists["load_versions"] = [":".join(item) for item in loaded.items()]
-    found = {
-        "env": env,
-        "runner": runner[1] if runner else "",
-        **{name: ",".join(chosen or []) for name, chosen in lists.items()},
-        "params": redact.mask_values(json.loads(given)),
-    }
-    return {name: value for name, value in found.items() if value}
-
-
-def command_line(given: dict[str, Any]) -> str:
-    """Return options as one types them."""
-    words = []
-    for name, value in given.items():
-        if name == "params":
-            value = ",".join(
-                f"{k}={text}" for k, text in parameters.flatten(value).items()
-            )
-        option = f"--{name.replace('node_names', 'nodes').replace('_', '-')}"
-        words.append(option if value is True else f"{option}={value}")
-    return shlex.join(["kedro", "run", *words])
 
 
 def git(project: Path, *words: str) -> bytes:

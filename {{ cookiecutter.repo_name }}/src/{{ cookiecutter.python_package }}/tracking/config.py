@@ -6,12 +6,14 @@ import difflib
 import logging
 import os
 import re
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from click import ClickException
 from kedro.config import MissingConfigException
+from kedro.framework.project import settings
 
 from . import client, database, environment
 
@@ -147,3 +149,19 @@ def experiment_id(config: dict[str, Any], project: Path) -> str:
             *(experiment.name, unquote(place.path)),
         )
     return experiment.experiment_id
+
+
+def warn_of_kedro_mlflow() -> None:
+    """Say that a plugin records the same runs, and reads the same mlflow.yml."""
+    installed = {
+        entry.dist.name for entry in entry_points(group="kedro.hooks") if entry.dist
+    }
+    switched_off = {
+        name.replace("_", "-") for name in settings.DISABLE_HOOKS_FOR_PLUGINS
+    }
+    if "kedro-mlflow" in installed - switched_off:
+        logger.warning(
+            "The plugin kedro-mlflow is installed: it records the same runs and reads "
+            "the same mlflow.yml. Switch it off in settings.py: "
+            'DISABLE_HOOKS_FOR_PLUGINS = ("kedro_mlflow", "kedro-mlflow")'
+        )

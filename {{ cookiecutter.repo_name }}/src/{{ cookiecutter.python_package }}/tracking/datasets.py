@@ -7,6 +7,7 @@ import json
 import logging
 import re
 import warnings
+from collections.abc import Iterable, Mapping, Sized
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,11 @@ def md5(content: bytes) -> str:
     return hashlib.md5(content, usedforsecurity=False).hexdigest()
 
 
+def is_chunked(data: Any) -> bool:
+    """Tell whether a node reads an input piece by piece, after the hook has seen it."""
+    return isinstance(data, Iterable) and not isinstance(data, Sized)
+
+
 def input_files(
     pipeline: Any, catalog: Any
 ) -> dict[str, catalog_files.DataFile | None]:
@@ -45,7 +51,7 @@ def input_files(
     return found
 
 
-def find_writers(files: dict[str, catalog_files.DataFile | None]) -> dict[str, str]:
+def find_writers(files: Mapping[str, catalog_files.DataFile | None]) -> dict[str, str]:
     """Return which MLflow run has written each input, by dataset.
 
     Warns if they come from different runs, or have changed since.

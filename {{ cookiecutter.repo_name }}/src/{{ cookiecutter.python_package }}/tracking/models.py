@@ -12,7 +12,7 @@ from typing import Any
 from click import ClickException
 from packaging.requirements import InvalidRequirement, Requirement
 
-from . import code, redact, training_rows
+from . import provenance, redact, training_rows
 
 # Of MLflow's flavours: the library, and where its version is noted.
 LIBRARIES = {
@@ -113,7 +113,7 @@ def load_model(uri: str) -> Any:
     import mlflow
     from mlflow.entities import LoggedModelInput
 
-    then = code.replay_tags()
+    then = provenance.replay_tags()
     exact = f"models:/{then['model.id']}" if then.get("model.uri") == uri else uri
     loaded = load_pyfunc(exact)
     about = loaded.metadata

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import copy
+import difflib
+import logging
 from dataclasses import asdict, is_dataclass
 from typing import Any
 
+from click import ClickException
 from omegaconf import OmegaConf
 
 from . import names, redact, secret_names
+
+logger = logging.getLogger(__name__)
 
 
 def flatten(parameters: dict[str, Any]) -> dict[str, str]:
@@ -83,3 +89,17 @@ def check_options(pipeline: Any, catalog: Any) -> None:
         if name.startswith("params:") and (parameter := catalog.get(name)):
             if callable(check := getattr(parameter.load(), "check", None)):
                 check()
+
+
+def refuse_misspelt(loader: Any, given: dict[str, Any]) -> None:
+    """Refuse ``--params`` that are nearly declared; a new name may be meant."""
+    declared = copy.copy(loader)
+    declared.runtime_params = {}
+    known = list(declared["parameters"])
+    for name in set(given) - set(known):
+        if near := difflib.get_close_matches(name, known, n=1):
+            raise ClickException(
+                f"Unknown parameter: {name}. Did you mean {near[0]}? "
+                f"parameters.yml has: {', '.join(known)}."
+            )
+        logger.warning("Parameter %s is new: no parameters.yml has it.", name)

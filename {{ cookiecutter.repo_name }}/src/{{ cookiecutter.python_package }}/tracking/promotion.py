@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from click import ClickException
 
-from . import code, database, models, names, redact, registry, training_rows
+from . import database, models, names, provenance, redact, registry, training_rows
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -103,7 +103,7 @@ def promote(
             "The reported %s, %.4g, is not that of the model %s, %.4g, which decides.",
             *(metric, reported, model_uri, measured),
         )
-    if code.replay_tags():
+    if provenance.replay_tags():
         return {"decision": "none: a replay", "metric": metric, "score": measured}
     decision: dict[str, Any]
     decision = {"decision": "champion", "metric": metric, "score": measured}

@@ -14,7 +14,7 @@ from typing import Any
 import click
 from click import ClickException
 
-from .. import client, code, config, database, names, redact
+from .. import client, code, config, database, names, provenance, redact
 
 # Tags of received runs and models.
 SOURCE_RUN_TAG, SOURCE_EXPERIMENT_TAG = "origin.run_id", "origin.experiment"
@@ -70,7 +70,7 @@ def resolve_run(given: str) -> Any:
     """Return the run of an id, or of the first digits of one.
 
     Raises:
-        Trouble: There is none, there are several, or it was deleted.
+        CommandError: There is none, there are several, or it was deleted.
     """
     from mlflow import MlflowClient
     from mlflow.entities import ViewType
@@ -97,8 +97,14 @@ def read_artifact(run: Any, name: str) -> bytes:
     """Return what every run has in its artifacts; nothing where it is missing."""
     from mlflow import MlflowClient
 
-    client, run_id, path = MlflowClient(), run.info.run_id, f"{code.FOLDER}/{name}"
-    if path not in [file.path for file in client.list_artifacts(run_id, code.FOLDER)]:
+    client, run_id, path = (
+        MlflowClient(),
+        run.info.run_id,
+        f"{provenance.FOLDER}/{name}",
+    )
+    if path not in [
+        file.path for file in client.list_artifacts(run_id, provenance.FOLDER)
+    ]:
         return b""
     with tempfile.TemporaryDirectory() as folder:
         return Path(client.download_artifacts(run_id, path, folder)).read_bytes()

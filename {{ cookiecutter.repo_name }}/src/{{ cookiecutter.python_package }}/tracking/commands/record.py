@@ -19,7 +19,7 @@ from mlflow import MlflowClient, entities, search_runs
 from mlflow.artifacts import download_artifacts
 from mlflow.protos.service_pb2 import LoggedModel, Run
 
-from .. import code, redact, registry, secret_names
+from .. import code, provenance, redact, registry, secret_names
 from . import project_runs
 
 PARENT_TAG, USER_TAG = "mlflow.parentRunId", "mlflow.user"
@@ -118,10 +118,13 @@ def redact_artifacts(artifacts: Path, project: Path) -> dict[str, str]:
 
     An older version of the project hid fewer secrets.
     """
-    for name in (f"{code.FOLDER}/{code.OPTIONS_FILE}", "failure/traceback.txt"):
+    for name in (
+        f"{provenance.FOLDER}/{provenance.OPTIONS_FILE}",
+        "failure/traceback.txt",
+    ):
         if (file := artifacts / name).is_file():
             file.write_text(make_portable(file.read_text("utf-8"), project), "utf-8")
-    changes = artifacts / code.FOLDER / code.DIFF_FILE
+    changes = artifacts / provenance.FOLDER / code.DIFF_FILE
     text = changes.read_text("utf-8", "surrogateescape") if changes.is_file() else ""
     if (hidden := redact.diff(text)) == text:
         return {}

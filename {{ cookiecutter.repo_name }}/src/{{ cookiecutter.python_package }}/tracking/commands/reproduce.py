@@ -17,7 +17,7 @@ from typing import Any
 
 import click
 
-from .. import code, datasets, names, recovery, redact
+from .. import code, datasets, names, provenance, recovery, redact
 from . import project_runs
 
 
@@ -30,7 +30,7 @@ def recorded_options(run: Any, trust: bool) -> dict[str, dict[str, str]]:
     """Return the options and inputs of a run, if it may be repeated."""
     run_id, written = (
         run.info.run_id,
-        project_runs.read_artifact(run, code.OPTIONS_FILE),
+        project_runs.read_artifact(run, provenance.OPTIONS_FILE),
     )
     if not written:
         raise project_runs.CommandError(
@@ -40,7 +40,7 @@ def recorded_options(run: Any, trust: bool) -> dict[str, dict[str, str]]:
     if project_runs.SOURCE_RUN_TAG in run.data.tags and not trust:
         raise project_runs.CommandError(
             f"Run {run_id} was received; its options and changes may do anything that "
-            f"you may: look at its artifacts in {code.FOLDER}, then use --trust."
+            f"you may: look at its artifacts in {provenance.FOLDER}, then use --trust."
         )
     about = json.loads(written)
     if "kedro.skipped_nodes" in run.data.tags and not about["run"].get("node_names"):
@@ -168,10 +168,10 @@ class Environment:
     def run_again(self, old: Any, about: dict[str, Any], copy: Path) -> Any:
         """Run the pipeline in the copy, in a run made here, and return that run."""
         place = Path(tempfile.mkdtemp(dir=self.folder))
-        (place / code.OPTIONS_FILE).write_text(
+        (place / provenance.OPTIONS_FILE).write_text(
             json.dumps({"run": about["run"]}), "utf-8"
         )
-        options = f"--config={place / code.OPTIONS_FILE}"
+        options = f"--config={place / provenance.OPTIONS_FILE}"
         python = recorded_environment(old, place) if self.uv else sys.executable
         command = [python, "-m", "kedro", "run", options]
         return run_again(old, command, copy, self.project)
@@ -182,10 +182,12 @@ def run_again(old: Any, command: list[str], copy: Path, project: Path) -> Any:
     from mlflow import MlflowClient
 
     client, where = MlflowClient(), old.info.experiment_id
+    pending = recovery.PendingRun(project, os.environ["MLFLOW_TRACKING_URI"], where)
     tags = {k: v for k, v in old.data.tags.items() if k in ("model.uri", "model.id")}
-    made = client.create_run(where, tags=tags | {code.REPLAY_TAG: old.info.run_id})
-    run_id, status = made.info.run_id, "KILLED"
-    entry = recovery.PendingRun(project, run_id, os.environ["MLFLOW_TRACKING_URI"])
+    tags[provenance.REPLAY_TAG] = old.info.run_id
+    tags[recovery.CREATION_TAG] = pending.creation
+    run_id, status = client.create_run(where, tags=tags).info.run_id, "KILLED"
+    pending.set_run(run_id)
     # What is ours in the environment would be set anew by the copy's configuration.
     ours = ("KEDRO_MLFLOW_", "MLFLOW_EXPERIMENT_", "PYTHONPATH")
     env = {k: v for k, v in os.environ.items() if not k.startswith(ours)}
@@ -198,9 +200,9 @@ def run_again(old: Any, command: list[str], copy: Path, project: Path) -> Any:
                 child.terminate()
                 raise
     finally:
-        entry.owe(status)
+        pending.set_final_status(status)
         client.set_terminated(run_id, status)
-        entry.close(delivered=True)
+        pending.close(done=True)
     new = client.get_run(run_id)
     if "kedro.run_id" not in new.data.tags:
         client.delete_run(run_id)
@@ -214,7 +216,7 @@ def report_lost_inputs(lost: list[str], about: dict[str, dict[str, str]]) -> Non
     """Say which inputs are not as they were, and which runs would make them again.
 
     Raises:
-        Trouble: No run is known that made an input.
+        CommandError: No run is known that made an input.
     """
     for path in lost:
         maker = about.get("made_by", {}).get(path, "")
@@ -235,7 +237,7 @@ def remake_inputs(
     """Replay the runs that made inputs which are not here any more.
 
     Raises:
-        Trouble: No such run is known, or it makes something else today.
+        CommandError: No such run is known, or it makes something else today.
     """
     report_lost_inputs(lost, about)
     makers = {about["made_by"][path] for path in lost}

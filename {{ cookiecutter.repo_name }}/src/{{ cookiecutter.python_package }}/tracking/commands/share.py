@@ -206,7 +206,7 @@ def unpack(file: Path, folder: Path, *, trust: bool = False) -> Any:
     """Check a zip file from anybody, unpack it, and return its record.
 
     Raises:
-        Trouble: Something is wrong, or a model asks for what needs ``trust``.
+        CommandError: Something is wrong, or a model asks for what needs ``trust``.
     """
     from . import record
 
