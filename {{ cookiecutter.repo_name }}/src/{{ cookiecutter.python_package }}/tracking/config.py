@@ -118,22 +118,13 @@ def experiment_id(config: dict[str, Any], project: Path) -> str:
     if given := environment.user_env("MLFLOW_EXPERIMENT_ID"):
         experiment = mlflow_client.get_experiment(given)
     elif not (experiment := mlflow_client.get_experiment_by_name(name)):
-        location = config.get("artifact_location")
-        if location and "://" not in location:
-            location = str(project / location)  # which an absolute path leaves as it is
-        if file := database.sqlite_file(uri) or (
-            uri.startswith(database.DATABASES) and project / "any"
-        ):
-            # MLflow would put artifacts into ./mlruns of whatever directory this is.
-            folder = file.absolute().parent / "mlruns" / re.sub(r"[^\w.-]+", "_", name)
-            location = location or str(folder)
+        location = artifact_location(name, config.get("artifact_location"), project)
         try:
             created = mlflow_client.create_experiment(name, artifact_location=location)
+            experiment = mlflow_client.get_experiment(created)
         except MlflowException:  # another process was faster
             if not (experiment := mlflow_client.get_experiment_by_name(name)):
                 raise
-        else:
-            experiment = mlflow_client.get_experiment(created)
     if experiment.lifecycle_stage == "deleted":
         raise client.TrackingError(
             f"The MLflow experiment '{experiment.name}' was deleted. Restore it with "
@@ -149,6 +140,27 @@ def experiment_id(config: dict[str, Any], project: Path) -> str:
             *(experiment.name, unquote(place.path)),
         )
     return experiment.experiment_id
+
+
+def artifact_location(name: str, configured: str | None, project: Path) -> str | None:
+    """Return where a new experiment keeps its artifacts; None leaves it to the server.
+
+    Args:
+        name: The name of the experiment.
+        configured: What mlflow.yml says; a relative path starts at the project.
+        project: The project's folder.
+    """
+    if configured:
+        return configured if "://" in configured else str(project / configured)
+    uri = os.environ["MLFLOW_TRACKING_URI"]
+    if file := database.sqlite_file(uri):
+        parent = file.absolute().parent
+    elif uri.startswith(database.DATABASES):
+        parent = project
+    else:
+        return None
+    # MLflow would put artifacts into ./mlruns of whatever directory this is.
+    return str(parent / "mlruns" / re.sub(r"[^\w.-]+", "_", name))
 
 
 def warn_of_kedro_mlflow() -> None:

@@ -95,62 +95,104 @@ def promote(
     import mlflow
 
     options.check()
-    name, metric, margin = options.name, options.metric, options.margin
-    sign, loaded = SIGNS[options.better], models.load_pyfunc(model_uri)
-    measured = score_new_model(loaded, measure, test, metric)
-    if not math.isclose(reported := metrics.get(metric, math.nan), measured):
-        logger.warning(
-            "The reported %s, %.4g, is not that of the model %s, %.4g, which decides.",
-            *(metric, reported, model_uri, measured),
-        )
+    name, new_model = options.name, models.load_pyfunc(model_uri)
+    score = score_new_model(new_model, measure, test, options.metric)
+    warn_of_another_score(metrics, options.metric, score, model_uri)
+    decision: dict[str, Any] = {
+        "decision": "champion",
+        "metric": options.metric,
+        "score": score,
+        "against": "no other champion",
+    }
     if provenance.replay_tags():
-        return {"decision": "none: a replay", "metric": metric, "score": measured}
-    decision: dict[str, Any]
-    decision = {"decision": "champion", "metric": metric, "score": measured}
-    decision["against"] = "no other champion"
-    # Trainings take turns at a database.
-    with (
-        explain_permission_error(name),
-        database.database_lock(mlflow.get_registry_uri()),
-    ):
-        model = mlflow.MlflowClient().get_logged_model(model_uri.rpartition("/")[2])
-        present, known = registry.champion_version(name), registry.latest_versions(name)
-        ours = registry.version_of(model, name, known)
-        if present and present != ours:
-            theirs = load_champion(name, present)
-            rows, said = fair_rows(loaded, theirs, test)
-            if len(rows) < len(test):
-                decision["score"] = score_new_model(loaded, measure, rows, metric)
-            score, against = score_champion(theirs, measure, rows, metric, present)
-            decision["against"] = against + said
-            if score is not None and sign * (decision["score"] - score) < margin:
-                decision["decision"] = "challenger"
-        ours = ours or registry.register_version(
-            model, name, decision_tags(decision), new=not known
+        return {"decision": "none: a replay", "metric": options.metric, "score": score}
+    registry_lock = database.database_lock(mlflow.get_registry_uri())
+    with explain_permission_error(name), registry_lock:
+        logged = mlflow.MlflowClient().get_logged_model(model_uri.rpartition("/")[2])
+        champion, known = (
+            registry.champion_version(name),
+            registry.latest_versions(name),
         )
+        version = registry.version_of(logged, name, known)
+        if champion and champion != version:
+            decision |= compare(new_model, score, champion, measure, test, options)
+        if not version:
+            tags = decision_tags(decision)
+            version = registry.register_version(logged, name, tags, new=not known)
         if decision["decision"] == "champion":
-            before = known.keys() - ({registry.champion_version(name)} - {present})
-            registry.set_alias(name, "champion", ours)
-            if better_one := better_concurrent_version(
-                name, ours, decision, before, sign
-            ):
-                registry.set_alias(name, "champion", better_one[0])
-                against = f"{better_one[1]:.4g} of version {better_one[0]}"
-                decision |= {"decision": "challenger", "against": against}
-                for key, value in decision_tags(decision).items():
-                    mlflow.MlflowClient().set_model_version_tag(name, ours, key, value)
+            # A champion that came up meanwhile is not known yet.
+            before = known.keys() - ({registry.champion_version(name)} - {champion})
+            decision |= crown(version, decision, before, options)
         if decision["decision"] == "challenger":
-            registry.set_alias(name, "challenger", ours)
-    decision = {"version": f"models:/{name}/{ours}", **decision}
-    mlflow.set_tags(
-        {names.with_namespace(k): v for k, v in decision_tags(decision).items()}
-    )
+            registry.set_alias(name, "challenger", version)
+    decision = {"version": f"models:/{name}/{version}", **decision}
+    tags = decision_tags(decision)
+    mlflow.set_tags({names.with_namespace(key): text for key, text in tags.items()})
     logger.info(
         "Model %s version %s is %s: %s %.4g, against %s and a margin of %s.",
-        *(name, ours, decision["decision"], metric, decision["score"]),
-        *(decision["against"], margin),
+        *(name, version, decision["decision"], options.metric, decision["score"]),
+        *(decision["against"], options.margin),
     )
     return decision
+
+
+def warn_of_another_score(
+    metrics: dict[str, float], metric: str, score: float, model_uri: str
+) -> None:
+    """Warn if the reported metric is that of another model."""
+    reported = metrics.get(metric, math.nan)
+    if not math.isclose(reported, score):
+        logger.warning(
+            "The reported %s, %.4g, is not that of the model %s, %.4g, which decides.",
+            *(metric, reported, model_uri, score),
+        )
+
+
+def compare(
+    new_model: Any,
+    score: float,
+    champion: str,
+    measure: Callable,
+    test: Any,
+    options: PromoteOptions,
+) -> dict[str, Any]:
+    """Return what changes in the decision when the champion is measured, too."""
+    present = load_champion(options.name, champion)
+    rows, remark = fair_rows(new_model, present, test)
+    if len(rows) < len(test):
+        score = score_new_model(new_model, measure, rows, options.metric)
+    best, against = score_champion(present, measure, rows, options.metric, champion)
+    found = {"score": score, "against": against + remark}
+    lead = SIGNS[options.better] * (score - best) if best is not None else math.inf
+    return found if lead >= options.margin else found | {"decision": "challenger"}
+
+
+def crown(
+    version: str, decision: dict[str, Any], before: Set[str], options: PromoteOptions
+) -> dict[str, Any]:
+    """Make a version champion, or a better one that was registered at the same time.
+
+    Args:
+        version: The number of the new version.
+        decision: The decision so far.
+        before: The versions that were known before.
+        options: What decides.
+
+    Returns:
+        What changes in the decision.
+    """
+    from mlflow import MlflowClient
+
+    name = options.name
+    registry.set_alias(name, "champion", version)
+    best, score = best_concurrent_version(version, decision, before, options)
+    if best == version:
+        return {}
+    registry.set_alias(name, "champion", best)
+    lost = {"decision": "challenger", "against": f"{score:.4g} of version {best}"}
+    for key, value in decision_tags(decision | lost).items():
+        MlflowClient().set_model_version_tag(name, version, key, value)
+    return lost
 
 
 def score_new_model(loaded: Any, measure: Callable, rows: Any, metric: str) -> float:
@@ -237,28 +279,29 @@ def score_champion(
     return metrics[metric], f"{metrics[metric]:.4g} of version {present}"
 
 
-def better_concurrent_version(
-    name: str, ours: str, decision: dict[str, Any], before: Set[str], sign: int
-) -> tuple[str, float] | None:
-    """Return the best version, and its score, that became champion beside ours.
+def best_concurrent_version(
+    version: str, decision: dict[str, Any], before: Set[str], options: PromoteOptions
+) -> tuple[str, float]:
+    """Return the best of the versions that became champion at the same time.
 
-    Trainings at the same time have not seen each other. Whoever looks last puts the
-    best of them in its place; ``before`` are the versions that were known already.
+    Trainings at the same time have not seen each other: the last one to look puts the
+    best of them in its place.
+
+    Returns:
+        The number of the version, and its score.
     """
     from mlflow import MlflowClient
 
-    rivals = {}
-    for number in registry.latest_versions(name).keys() - before - {ours}:
+    scores = {version: decision["score"]}
+    for number in registry.latest_versions(options.name).keys() - before - {version}:
         # Asked for one by one: Unity Catalog's search leaves their tags out.
-        tags = MlflowClient().get_model_version(name, number).tags
-        if (
-            tags.get("registry.decision") == "champion"
-            and tags.get("registry.metric") == decision["metric"]
-        ):
-            rivals[number] = float(tags["registry.score"])
-    rivals[ours] = decision["score"]
-    best = max(rivals, key=lambda number: (sign * rivals[number], int(number)))
-    return None if best == ours else (best, rivals[best])
+        tags = MlflowClient().get_model_version(options.name, number).tags
+        same_metric = tags.get("registry.metric") == options.metric
+        if same_metric and tags.get("registry.decision") == "champion":
+            scores[number] = float(tags["registry.score"])
+    sign = SIGNS[options.better]
+    best = max(scores, key=lambda number: (sign * scores[number], int(number)))
+    return best, scores[best]
 
 
 @contextmanager

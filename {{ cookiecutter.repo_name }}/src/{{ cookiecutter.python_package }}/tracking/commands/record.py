@@ -21,6 +21,7 @@ from mlflow.protos.service_pb2 import LoggedModel, Run
 
 from .. import code, provenance, redact, registry, secret_names
 from . import project_runs
+from .project_runs import CommandError
 
 PARENT_TAG, USER_TAG = "mlflow.parentRunId", "mlflow.user"
 STORE_LINK_TAGS = {
@@ -86,7 +87,7 @@ def read_record(
     client, tags = MlflowClient(), run.data.tags
     run_id, where = run.info.run_id, [run.info.experiment_id]
     if run.info.status not in END_STATUSES:
-        raise project_runs.CommandError(f"Run {run_id} has not ended yet.")
+        raise CommandError(f"Run {run_id} has not ended yet.")
     tags.setdefault(project_runs.SOURCE_RUN_TAG, run_id)
     tags.setdefault(
         project_runs.SOURCE_EXPERIMENT_TAG, client.get_experiment(where[0]).name

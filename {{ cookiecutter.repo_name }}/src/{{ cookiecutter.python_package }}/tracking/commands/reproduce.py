@@ -19,6 +19,7 @@ import click
 
 from .. import code, datasets, names, provenance, recovery, redact
 from . import project_runs
+from .project_runs import CommandError
 
 
 def digest_or_dash(path: Path) -> str:
@@ -33,22 +34,20 @@ def recorded_options(run: Any, trust: bool) -> dict[str, dict[str, str]]:
         project_runs.read_artifact(run, provenance.OPTIONS_FILE),
     )
     if not written:
-        raise project_runs.CommandError(
+        raise CommandError(
             f"Run {run_id} does not say how to repeat it: it was not made by `kedro "
             "run`, or by an older version of this project."
         )
     if project_runs.SOURCE_RUN_TAG in run.data.tags and not trust:
-        raise project_runs.CommandError(
+        raise CommandError(
             f"Run {run_id} was received; its options and changes may do anything that "
             f"you may: look at its artifacts in {provenance.FOLDER}, then use --trust."
         )
     about = json.loads(written)
     if "kedro.skipped_nodes" in run.data.tags and not about["run"].get("node_names"):
-        raise project_runs.CommandError(
-            f"Run {run_id} has run no node: there is nothing to repeat."
-        )
+        raise CommandError(f"Run {run_id} has run no node: there is nothing to repeat.")
     if redact.HIDDEN.encode() in written:
-        raise project_runs.CommandError(
+        raise CommandError(
             f"Run {run_id} had a secret parameter, which was not recorded."
         )
     return about
@@ -63,36 +62,10 @@ def recorded_code(
     If the run was made outside git, it is the present code. What git does not keep is
     taken from here: inputs, credentials, conf/local.
     """
-    git, tags, inside = code.git, run.data.tags, copy
+    inside, tags = copy, run.data.tags
     try:
-        if commit := tags.get(names.COMMIT_TAG):
-            quiet = ("-c", f"core.hooksPath={os.devnull}")
-            worktree = ("worktree", "add", "--detach", str(copy), commit)
-            _, why = code.try_git(project, *quiet, *worktree)
-            if not (copy / ".git").exists():
-                _, refusal = code.try_git(project, "rev-parse", "--git-dir")
-                if refusal:
-                    raise project_runs.CommandError(
-                        f"Commit {commit[:12]} cannot be had: {refusal}"
-                    )
-                if git(project, "cat-file", "-t", commit):
-                    raise project_runs.CommandError(
-                        f"Commit {commit[:12]} cannot be laid out: {why}"
-                    )
-                raise project_runs.CommandError(
-                    f"Commit {commit[:12]} is not in this repository: fetch it from "
-                    f"{tags.get('mlflow.source.git.repoURL', 'the remote')}, where it "
-                    f"was on {tags.get('mlflow.source.git.branch', 'a branch')}."
-                )
-            prefix = git(project, "rev-parse", "--show-prefix").strip()
-            inside = copy / os.fsdecode(prefix)
-            if tags.get(names.DIRTY_OUTSIDE_TAG) == "true":
-                click.echo(
-                    "Files beside the project, in its repository, differed from the "
-                    "commit: they are replayed as the commit has them."
-                )
-            if tags.get("git.dirty") == "true":
-                apply_changes(run, copy)
+        if names.COMMIT_TAG in tags:
+            inside = check_out(run, project, copy)
         else:
             why = tags.get(names.NO_GIT_TAG)
             where = f"where git refused ({why})" if why else "outside git"
@@ -107,7 +80,44 @@ def recorded_code(
                 target.symlink_to(source, source.is_dir())
         yield inside
     finally:
-        git(project, "worktree", "remove", "--force", str(copy))
+        code.git(project, "worktree", "remove", "--force", str(copy))
+
+
+def check_out(run: Any, project: Path, copy: Path) -> Path:
+    """Check out the commit of a run, with the changes to it; return the project in it.
+
+    Raises:
+        CommandError: The commit or the changes cannot be had.
+    """
+    tags, quiet = run.data.tags, ("-c", f"core.hooksPath={os.devnull}")
+    commit = tags[names.COMMIT_TAG]
+    worktree = ("worktree", "add", "--detach", str(copy), commit)
+    _, why = code.try_git(project, *quiet, *worktree)
+    if not (copy / ".git").exists():
+        raise missing_commit(tags, project, why)
+    if tags.get(names.DIRTY_OUTSIDE_TAG) == "true":
+        click.echo(
+            "Files beside the project, in its repository, differed from the commit: "
+            "they are replayed as the commit has them."
+        )
+    if tags.get("git.dirty") == "true":
+        apply_changes(run, copy)
+    return copy / os.fsdecode(code.git(project, "rev-parse", "--show-prefix").strip())
+
+
+def missing_commit(tags: dict[str, str], project: Path, why: str) -> CommandError:
+    """Return the error that says why a commit cannot be checked out."""
+    commit = tags[names.COMMIT_TAG]
+    _, refusal = code.try_git(project, "rev-parse", "--git-dir")
+    if refusal:
+        return CommandError(f"Commit {commit[:12]} cannot be had: {refusal}")
+    if code.git(project, "cat-file", "-t", commit):
+        return CommandError(f"Commit {commit[:12]} cannot be laid out: {why}")
+    return CommandError(
+        f"Commit {commit[:12]} is not in this repository: fetch it from "
+        f"{tags.get('mlflow.source.git.repoURL', 'the remote')}, where it "
+        f"was on {tags.get('mlflow.source.git.branch', 'a branch')}."
+    )
 
 
 def apply_changes(run: Any, copy: Path) -> None:
@@ -117,14 +127,12 @@ def apply_changes(run: Any, copy: Path) -> None:
         run.data.tags.get("git.diff", "none"),
     )
     if datasets.md5(changes) != noted:
-        raise project_runs.CommandError(
-            f"What differed from the commit is not recorded: {noted}."
-        )
+        raise CommandError(f"What differed from the commit is not recorded: {noted}.")
     if changes:
         command = ["git", "-C", str(copy), "apply", "--whitespace=nowarn", "-"]
         done = subprocess.run(command, input=changes, capture_output=True)
         if done.returncode:
-            raise project_runs.CommandError(
+            raise CommandError(
                 f"git cannot apply {code.DIFF_FILE}: {done.stderr.decode()}"
             )
 
@@ -134,16 +142,16 @@ def recorded_environment(run: Any, folder: Path) -> str:
     wanted, env = folder / code.PACKAGES_FILE, folder / "environment"
     wanted.write_bytes(project_runs.read_artifact(run, code.PACKAGES_FILE))
     if lost := re.findall("^# (.+ came from .+)$", wanted.read_text("utf-8"), re.M):
-        raise project_runs.CommandError(f"The packages cannot be had again: {lost[0]}.")
+        raise CommandError(f"The packages cannot be had again: {lost[0]}.")
     if not (uv := shutil.which("uv")):
-        raise project_runs.CommandError("--env-manager=uv needs uv: `pip install uv`.")
+        raise CommandError("--env-manager=uv needs uv: `pip install uv`.")
     python = str(env / ("Scripts/python.exe" if os.name == "nt" else "bin/python"))
     venv = (uv, "venv", "--python", run.data.tags["python.version"], str(env))
     for command in (venv, (uv, "pip", "sync", "--python", python, str(wanted))):
         done = subprocess.run(command, capture_output=True, text=True)
         if done.returncode:
             said = " ".join(re.sub(r"[^\x20-\x7e]", " ", done.stderr).split())
-            raise project_runs.CommandError(
+            raise CommandError(
                 f"The packages cannot be had: {redact.mask(said)[-400:]}"
             )
     return python
@@ -206,9 +214,7 @@ def run_again(old: Any, command: list[str], copy: Path, project: Path) -> Any:
     new = client.get_run(run_id)
     if "kedro.run_id" not in new.data.tags:
         client.delete_run(run_id)
-        raise project_runs.CommandError(
-            "The pipeline did not start: what it said is above."
-        )
+        raise CommandError("The pipeline did not start: what it said is above.")
     return new
 
 
@@ -221,7 +227,7 @@ def report_lost_inputs(lost: list[str], about: dict[str, dict[str, str]]) -> Non
     for path in lost:
         maker = about.get("made_by", {}).get(path, "")
         if not re.fullmatch("[0-9a-f]{32}", maker):
-            raise project_runs.CommandError(f"An input is not here as it was: {path}.")
+            raise CommandError(f"An input is not here as it was: {path}.")
         click.echo(
             f"{path} is not here as it was: run {maker}, which made it, is replayed."
         )
@@ -262,7 +268,7 @@ def remake_inputs(
                 (copy / path).parent.mkdir(parents=True, exist_ok=True)
                 (copy / path).symlink_to(inside / path)
                 if digest_or_dash(copy / path) != about["inputs"][path]:
-                    raise project_runs.CommandError(
+                    raise CommandError(
                         f"Run {maker}, replayed, makes another {path} than then: the "
                         "input of this run cannot be had again."
                     )

@@ -24,6 +24,7 @@ import click
 
 from .. import database, datasets, redact, registry
 from . import project_runs
+from .project_runs import CommandError
 
 RECORD_FILE, FORMAT = "record.json", 1
 SMALL_BYTES, MAX_RATIO = 100_000_000, 100  # bytes unpacked, or times the packed ones
@@ -188,7 +189,7 @@ def pack(about: dict[str, Any], folder: Path, file: Path) -> None:
     paths = [path for path in sorted(folder.rglob("*")) if path.is_file()]
     names = {path.relative_to(folder).as_posix(): path for path in paths}
     if odd := [name for name in names if not PATH.fullmatch(name)]:
-        raise project_runs.CommandError(f"{odd[0]!r} is no path on every system.")
+        raise CommandError(f"{odd[0]!r} is no path on every system.")
     files = {name: datasets.file_digest(path, "sha256") for name, path in names.items()}
     part = file.with_name(f".{file.name}.{uuid.uuid4().hex}")
     try:
@@ -230,11 +231,9 @@ def unpack(file: Path, folder: Path, *, trust: bool = False) -> Any:
             ask for path in described if not trust for ask in untrusted_features(path)
         ]
     except Exception as error:  # whatever a made-up file makes of its readers
-        raise project_runs.CommandError(
-            f"{file} is refused: {redact.first_line(error)}"
-        ) from error
+        raise CommandError(f"{file} is refused: {redact.first_line(error)}") from error
     if wanted:
-        raise project_runs.CommandError(
+        raise CommandError(
             f"{file} is refused: a model in it asks for {'; '.join(wanted)[:500]} -- "
             "with --trust it is taken all the same, and may do anything that you may"
         )
