@@ -1,5 +1,7 @@
 """Modules in process: a rendered project, a store copied from a template, sessions."""
 
+import functools
+import gc
 import importlib
 import json
 import logging
@@ -21,6 +23,16 @@ from runs import AUTHOR, NAME, PACKAGE, REPO, ROOT, Run, recorded
 from runs import run as run_command
 
 STEERING = ("MLFLOW_", "KEDRO_")
+MEMORY = Path("/dev/shm")  # a file system in memory, where temporary files cost less
+
+if MEMORY.is_dir() and shutil.disk_usage(MEMORY).free > 2e9:
+    os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(MEMORY))
+
+
+def pytest_collection_finish() -> None:
+    """Leave what was imported for the tests out of the search for garbage."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")
@@ -53,6 +65,16 @@ def importable(generated) -> Iterator[None]:
     sys.path.remove(str(generated / "src"))
 
 
+@pytest.fixture(scope="session", autouse=True)
+def schema_revision() -> None:
+    """Have MLflow find its newest schema once, not for each store's address."""
+    from mlflow.store.db import utils
+
+    utils._get_latest_schema_revision = functools.cache(
+        utils._get_latest_schema_revision
+    )
+
+
 def end_active_runs() -> None:
     """Take what a test has left active off MLflow's stack."""
     import mlflow
@@ -81,6 +103,8 @@ def restored_process() -> Iterator[None]:
         mlflow.set_tracking_uri(None)
         mlflow.set_registry_uri(None)
         mlflow.tracking.fluent._active_experiment_id = None
+        # By the ids of runs and models, which are the same in copies of a store.
+        mlflow.tracking._tracking_service.utils._artifact_repos_cache.clear()
     os.environ.clear()
     os.environ.update(before)
 

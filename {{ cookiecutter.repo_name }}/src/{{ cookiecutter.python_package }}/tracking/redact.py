@@ -45,7 +45,8 @@ PRIVATE_KEY = re.compile(
 )
 # What stands before the last @ of an address; but a path may hold an @, too.
 IN_ADDRESS = re.compile(
-    r"(\w*)://(?!(?:(?:[\w-]+\.)+[\w-]+(?::\d+)?|[\w-]+:\d+|localhost)[/?#])([^\s'\"]*)@"
+    r"(?<!\w)(\w*)://"
+    r"(?!(?:(?:[\w-]+\.)+[\w-]+(?::\d+)?|[\w-]+:\d+|localhost)[/?#])([^\s'\"]*)@"
 )
 IN_QUERY = re.compile(r"([?&;])([\w.-]+)=([^&\s;'\"]*)")
 SCHEME = re.compile(r"(?i)\b(bearer|basic)\s+([\w.~+/-]{8,}=*)")
