@@ -61,7 +61,9 @@ def http_timeouts(settings: dict[str, str], override: bool = False) -> Iterator[
 
 @contextmanager
 def verify_store(project: Path) -> Iterator[None]:
-    """Meet the store before anything is computed: one process at a time, in seconds.
+    """Connect to the store before anything is computed; fail within seconds.
+
+    Processes that share a database take turns.
 
     Raises:
         TrackingError: The store cannot be used; one line says what to do.
@@ -86,7 +88,7 @@ def verify_store(project: Path) -> Iterator[None]:
                 "MLFLOW_TRACKING_TOKEN, to those of a user who may record there."
             )
         elif inside and "_alembic_tmp_" in said:
-            remedy = f"it was left half made: move {inside} away and try again."
+            remedy = f"it was only half created: move {inside} away and try again."
         else:
             remedy = (
                 "start or repair that store, or set MLFLOW_TRACKING_URI or "

@@ -41,7 +41,7 @@ def read_config(loader: Any) -> dict[str, Any]:
 
 
 def check_config(config: dict[str, Any]) -> None:
-    """Refuse what mlflow.yml does not know: runs would go where nobody wants them.
+    """Refuse unknown keys and wrong types in mlflow.yml.
 
     Raises:
         ClickException: Names the key, and what may have been meant.
@@ -49,56 +49,52 @@ def check_config(config: dict[str, Any]) -> None:
     for key, value in config.items():
         if key not in SETTINGS:
             near = difflib.get_close_matches(str(key), SETTINGS, 1, 0.5)
-            meant = (
-                f"did you mean {near[0]}?"
-                if near
-                else "it knows " + ", ".join(SETTINGS)
-            )
-            said = (
-                " (of the plugin kedro-mlflow)" if key in ("server", "tracking") else ""
-            )
-            raise ClickException(f"mlflow.yml does not know {key}{said}: {meant}")
+            known = f"it knows {', '.join(SETTINGS)}"
+            hint = f"did you mean {near[0]}?" if near else known
+            plugin = key in ("server", "tracking")
+            source = " (of the plugin kedro-mlflow)" if plugin else ""
+            raise ClickException(f"mlflow.yml does not know {key}{source}: {hint}")
         if value is not None and not isinstance(value, SETTINGS[key]):
             wanted = "a number" if key == "lock_timeout" else "a text"
-            raise ClickException(
-                f"{key} in mlflow.yml is {value!r}: it must be {wanted}"
-            )
+            message = f"{key} in mlflow.yml is {value!r}: it must be {wanted}"
+            raise ClickException(message)
 
 
 def configure(config: dict[str, Any], project: Path) -> None:
-    """Export the tracking address of mlflow.yml, unless the caller has set another.
+    """Export the tracking address of mlflow.yml, unless the user has set another.
 
     Args:
         config: The contents of mlflow.yml.
         project: The project's folder, where relative SQLite paths start.
     """
     for name, value in client.RUNNING.items():
-        if not environment.user_env(name):
-            environment.set_env(name, value)
-    if not (uri := environment.user_env("MLFLOW_TRACKING_URI")):
-        uri = config.get("tracking_uri") or "sqlite:///mlflow.db"
-        if path := re.fullmatch(r"sqlite:///([^/].*)", uri):
-            uri = f"sqlite:///{(project / path[1]).as_posix()}"
-        # Not `mlflow.set_tracking_uri`: its choice could not be told from the caller's.
-        environment.set_env("MLFLOW_TRACKING_URI", uri)
-    server = urlsplit(uri)
-    if server.scheme in ("http", "https"):
-        if server.username:
-            # Out of the address, no error of whatever library can show them with it.
-            for name in ("username", "password"):
-                if not environment.user_env(
-                    variable := f"MLFLOW_TRACKING_{name.upper()}"
-                ):
-                    environment.set_env(variable, unquote(getattr(server, name) or ""))
-            bare = server._replace(netloc=server.netloc.rpartition("@")[2]).geturl()
-            put = (
-                os.environ.__setitem__
-                if environment.user_env("MLFLOW_TRACKING_URI")
-                else environment.set_env
-            )
-            put("MLFLOW_TRACKING_URI", bare)
-        if not environment.user_env(QUIET):
-            environment.set_env(QUIET, "true")  # `show` says it, without a request
+        environment.set_default(name, value)
+    uri = config.get("tracking_uri") or "sqlite:///mlflow.db"
+    if path := re.fullmatch(r"sqlite:///([^/].*)", uri):
+        uri = f"sqlite:///{(project / path[1]).as_posix()}"
+    # Not `mlflow.set_tracking_uri`: its choice could not be told from the user's.
+    environment.set_default("MLFLOW_TRACKING_URI", uri)
+    if os.environ["MLFLOW_TRACKING_URI"].startswith("http"):
+        move_credentials()
+        environment.set_default(QUIET, "true")  # `log_run_url` needs no request
+
+
+def move_credentials() -> None:
+    """Move user and password from the tracking address to variables of their own.
+
+    Then no library can show them with the address in an error.
+    """
+    server = urlsplit(os.environ["MLFLOW_TRACKING_URI"])
+    if not server.username:
+        return
+    environment.set_default("MLFLOW_TRACKING_USERNAME", unquote(server.username))
+    password = unquote(server.password or "")
+    environment.set_default("MLFLOW_TRACKING_PASSWORD", password)
+    bare = server._replace(netloc=server.netloc.rpartition("@")[2]).geturl()
+    if environment.user_env("MLFLOW_TRACKING_URI"):
+        os.environ["MLFLOW_TRACKING_URI"] = bare
+    else:
+        environment.set_env("MLFLOW_TRACKING_URI", bare)
 
 
 def experiment_id(config: dict[str, Any], project: Path) -> str:

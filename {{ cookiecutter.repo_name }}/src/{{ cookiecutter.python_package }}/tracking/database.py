@@ -43,10 +43,10 @@ def sqlite_file(uri: str) -> Path | None:
 
 @contextmanager
 def database_lock(uri: str) -> Iterator[None]:
-    """Take turns at a database, in which MLflow makes its tables without a lock.
+    """Let one process at a time use a database: MLflow creates tables without a lock.
 
-    The lock dies with the process. A database's server has five seconds to answer, to
-    which MLflow itself would give two minutes.
+    The lock dies with its process. A database server has five seconds to answer;
+    MLflow itself would wait for two minutes.
     """
     if file := sqlite_file(uri):
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -68,7 +68,7 @@ def database_lock(uri: str) -> Iterator[None]:
 
 
 def retry_on_conflict(call: Callable, *args: Any, **kwargs: Any) -> Any:
-    """Call MLflow, and again if another process has just written the same row."""
+    """Call MLflow, up to three times if another process has just written the row."""
     from mlflow.exceptions import MlflowException
 
     for last in (False, False, True):
@@ -81,15 +81,15 @@ def retry_on_conflict(call: Callable, *args: Any, **kwargs: Any) -> Any:
 
 
 def relocate_artifacts(file: Path, project: Path) -> None:
-    """Have a store in the project's folder lead to this folder, wherever it was made.
+    """Update the artifact paths of a store that was moved or copied with its project.
 
-    MLflow keeps absolute paths. Those below the folder that the store was last used in
-    follow it when it was moved or copied; all others were the owner's choice.
+    MLflow keeps absolute paths. Those below the folder where the store was last used
+    now start at this folder; all others stay, for they were the owner's choice.
     """
     known = "SELECT value FROM experiment_tags WHERE key = 'project.folder'"
     with closing(sqlite3.connect(file, timeout=300)) as db, db:
         made = "SELECT 1 FROM sqlite_master WHERE name = 'logged_models'"
-        if not db.execute(made).fetchone():  # MLflow has yet to make all tables
+        if not db.execute(made).fetchone():  # MLflow has not created all tables yet
             return
         folders = {Path(folder) for (folder,) in db.execute(known)}
         if folders == {project}:

@@ -15,17 +15,16 @@ def describe_failure(
 ) -> dict[str, str]:
     """Return the failed node, the error and its full traceback, without secrets."""
     text = "".join(traceback.format_exception(type(error), error, error.__traceback__))
+    summary = f"{type(error).__name__}: {error}"
     return {
         "failure.node": failed_node(error, text, pipeline, catalog),
-        "failure.error": redact.mask(f"{type(error).__name__}: {error}")[
-            : names.MAX_TAG
-        ],
+        "failure.error": redact.mask(summary)[: names.MAX_TAG],
         "traceback": redact.traceback(text),
     }
 
 
 def log_failure(run_id: str, failure: dict[str, str]) -> None:
-    """Log what ``describe_failure`` has returned."""
+    """Log the result of ``describe_failure`` as tags and an artifact."""
     from mlflow import MlflowClient
     from mlflow.entities import RunTag
 

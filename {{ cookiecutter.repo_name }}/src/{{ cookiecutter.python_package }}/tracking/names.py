@@ -6,10 +6,10 @@ import re
 from contextvars import ContextVar
 
 MAX_NAME, MAX_VALUE, MAX_TAG = 250, 6000, 8000
-COMMIT_TAG = "mlflow.source.git.commit"  # the tag
-NO_GIT_TAG = "git.unavailable"  # the tag that says why git names no commit
-DIRTY_OUTSIDE_TAG = "git.dirty_outside"  # the tag of changes beside the project
-MISSING_TAG = "record.missing"  # the tag that names what a run lacks
+COMMIT_TAG = "mlflow.source.git.commit"
+NO_GIT_TAG = "git.unavailable"  # says why there is no commit
+DIRTY_OUTSIDE_TAG = "git.dirty_outside"  # files beside the project have changed
+MISSING_TAG = "record.missing"  # lists what could not be logged
 node_namespace: ContextVar[str | None] = ContextVar("namespace", default=None)
 
 
