@@ -92,6 +92,7 @@ src/{PACKAGE}/tracking/store.py
 src/{PACKAGE}/tracking/training_rows.py
 tests/conftest.py
 tests/test_nodes.py
+tests/test_requirements.py
 tests/test_run.py
 """.split()
 
@@ -242,9 +243,16 @@ def test_names_arrive_as_they_are_in_every_format(rendered):
         assert ast.get_docstring(module) == names["project_name"]
 
 
-def test_conda_yaml_asks_for_what_requirements_txt_asks_for(generated):
+def test_three_files_name_the_same_dependencies(generated):
+    declared = load_toml(generated / "pyproject.toml")["project"]["dependencies"]
     *_, pip = load_yaml(generated / "conda.yaml")["dependencies"]
-    assert pip["pip"] == (generated / "requirements.txt").read_text().splitlines()
+    assert declared == pip["pip"]
+    assert declared == (generated / "requirements.txt").read_text().splitlines()
+
+
+def test_a_tool_can_add_a_dependency(generated):
+    """`uv add` refuses a project whose dependencies are dynamic."""
+    assert load_toml(generated / "pyproject.toml")["project"]["dynamic"] == ["version"]
 
 
 def test_conda_yaml_names_the_python_that_generated(generated):
