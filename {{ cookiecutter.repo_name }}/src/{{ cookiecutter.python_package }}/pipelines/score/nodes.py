@@ -1,6 +1,7 @@
 """Nodes of the scoring pipeline."""
 
 import logging
+from dataclasses import dataclass
 from typing import Any
 
 import mlflow
@@ -19,13 +20,26 @@ from {{ cookiecutter.python_package }}.schema import (
 logger = logging.getLogger(__name__)
 
 
-def score_flowers(new_flowers: Any, options: dict[str, Any]) -> Any:
+@dataclass
+class ScoreOptions:
+    """What is scored, and by which model: ``score_options``.
+
+    Args:
+        model: MLflow's address of the model.
+        input: The file, or the folder, that the catalog reads instead of its own.
+    """
+
+    model: str
+    input: str | None = None
+
+
+def score_flowers(new_flowers: Any, options: ScoreOptions) -> Any:
     """Predict the species of flowers with a logged model, which the run names.
 
     Args:
         new_flowers: A table in chunks, or a folder of files on a cluster: the measures
             in cm, a flower a row.
-        options: ``model``, a URI of MLflow; ``input``, where the flowers come from.
+        options: Which model predicts.
 
     Returns:
         The same, with the predicted species and, if the model has probabilities, its
@@ -35,7 +49,7 @@ def score_flowers(new_flowers: Any, options: dict[str, Any]) -> Any:
         ClickException: There is no such model.
         ValueError: A chunk is refused: names the input, rows, and column at fault.
     """
-    model = tracking.load_model(options["model"])
+    model = tracking.load_model(options.model)
     run_id = (mlflow.active_run() or mlflow.start_run()).info.run_id  # in notebooks too
     predict, label_names = data_science.predict, data_science.label_names
     if not hasattr(model, "predict_proba"):
