@@ -11,11 +11,8 @@ import pytest
 import yaml
 from conftest import PROJECT
 
-from {{ cookiecutter.python_package }}.schema import (
-    FEATURES,
-    TARGET,
-    validate_iris,
-)
+from {{ cookiecutter.python_package }} import schema
+from {{ cookiecutter.python_package }}.schema import FEATURES, TARGET
 
 LOAD = """
 import sys, mlflow
@@ -63,7 +60,7 @@ SPOIL = {
 @pytest.mark.parametrize(("spoil", "message"), SPOIL.values(), ids=SPOIL)
 def test_bad_data_are_refused(iris, spoil, message):
     with pytest.raises(ValueError, match=message):
-        validate_iris(spoil(iris))
+        schema.validate_iris(spoil(iris))
 
 
 @pytest.mark.parametrize("group", ["split_options", "model_options"])
