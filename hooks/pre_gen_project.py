@@ -17,7 +17,7 @@ from pathlib import Path
 
 OLDEST_PYTHON = (3, 10)
 OLDEST_KEDRO = (1, 7)
-LONGEST = 64  # two names in a path, within the 260 characters of Windows
+LONGEST = 50  # two names in a path, within Windows' 260; one in a line of imports
 
 # JSON in a raw literal: no name can end it, and this file is Python as it stands.
 CONTEXT = r"""{{ cookiecutter | tojson }}"""

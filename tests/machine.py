@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 
 from runs import ROOT
@@ -28,6 +29,26 @@ INSTALLED = {
 }
 PYTHON = Path(getattr(sys, "_base_executable", sys.executable)).resolve()
 INSTALL = "pip install -r requirements.txt"
+BROUGHT = ("packaging", "yaml")  # by Kedro and MLflow
+
+
+def make_environment(folder: Path) -> None:
+    """Make ``bin/python3`` a virtual environment with what the check imports."""
+    (folder / "pyvenv.cfg").write_text(
+        f"home = {PYTHON.parent}\ninclude-system-site-packages = false\n"
+    )
+    version = "python{}.{}".format(*sys.version_info)
+    site = folder / "lib" / version / "site-packages"
+    site.mkdir(parents=True)
+    link_packages(site)
+
+
+def link_packages(site: Path) -> None:
+    """Put what Kedro and MLflow bring, and the check imports, into a folder."""
+    for name in BROUGHT:
+        spec = find_spec(name)
+        assert spec and spec.origin
+        (site / name).symlink_to(Path(spec.origin).parent)
 
 
 Answer = tuple[int, str, str]  # exit status, output, standard error
@@ -46,6 +67,7 @@ class Machine:
         (self.project / "requirements.txt").write_text(REQUIREMENTS)
         for package, version in INSTALLED.items():
             self.install(package, version)
+        link_packages(self.site)
         (self.site / "pip").mkdir()
         self.python.symlink_to(PYTHON)
         self.env = {"PATH": str(self.bin), "PYTHONPATH": str(self.site)}

@@ -34,7 +34,7 @@ ACCEPTED: list[dict[str, str]] = [
     {"project_name": "Nullable"},
     {"project_name": "Console"},  # begins like a device
     {"project_name": "kedro mlflow demo"},
-    {"project_name": "a" * 64},
+    {"project_name": "a" * 50},
     {"project_name": "Iris Flowers", "python_package": "IrisFlowers"},
     {"project_name": "Iris Flowers", "repo_name": "Iris_Flowers.v2"},
     {"project_name": "Iris Flowers", "repo_name": "mlflow"},
@@ -162,9 +162,9 @@ REFUSED: list[tuple[dict[str, object], str]] = [
         for name in names
     ],
     *[
-        (GOOD | {kind: "a" * length}, "longer than 64 characters")
+        (GOOD | {kind: "a" * length}, "longer than 50 characters")
         for kind in GOOD
-        for length in (65, 300)  # no file system takes a folder of 300
+        for length in (51, 300)  # no file system takes a folder of 300
     ],
     *[(GOOD | {kind: value}, "not text") for kind in GOOD for value in (True, None)],
     ({"project_name": "   "}, f"as project_name: it {SHAPE}"),

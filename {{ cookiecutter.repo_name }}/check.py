@@ -1,8 +1,11 @@
 """Tells what this machine has for running the project, and how to get the rest.
 
-python check.py            a line a tool, then the commands that run the project here
+python check.py            a line for each tool, then the commands that run the project
 python check.py --offline  the same without calling the tracking server
 python check.py --exports  what `source config.sh` has your shell evaluate
+
+It needs `yaml` and `packaging`, which Kedro and MLflow bring. Without them, it only
+says what to install.
 """
 
 from __future__ import annotations
@@ -19,57 +22,83 @@ from io import TextIOWrapper
 from pathlib import Path
 from shlex import quote
 from shutil import which
+from typing import NamedTuple
 
 PROJECT = Path(__file__).resolve().parent
 OLDEST_PYTHON = (3, 10)
-DEFAULT = "sqlite:///mlflow.db"
+DEFAULT_URI = "sqlite:///mlflow.db"
 DATABASES = ("postgresql", "mysql", "mssql")
-# Waits of 0, 4, 8, 16, 32 seconds: servers may restart, and a dead one costs a minute.
+SETTINGS = ("tracking_uri", "experiment_name", "artifact_location", "lock_timeout")
+# MLflow waits 0, 4, 8, 16, 32 seconds: a server may restart, and a dead one is given up
+# after a minute. For each of these names, KEDRO_<name> is exported with the same value.
+# `tracking` marks what it exports to child processes in the same way. As long as both
+# are equal, the value is a default, which `tracking` may replace for a moment. A value
+# that differs from its mark, or has none, was set by the user and stays.
 HTTP = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "5", "MLFLOW_HTTP_REQUEST_TIMEOUT": "20"}
-LOGIN = "export MLFLOW_TRACKING_USERNAME=... MLFLOW_TRACKING_PASSWORD=... (or _TOKEN)"
-OTHER = "start or repair it, or choose another MLFLOW_TRACKING_URI"
+ASK_ONCE = {
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "5",
+    "PGCONNECT_TIMEOUT": "5",
+}
 UV = "" if find_spec("pip") or not which("uv") else "uv "
 INSTALL = f"{UV}pip install -r requirements.txt"
-SETTINGS = ("tracking_uri", "experiment_name", "artifact_location", "lock_timeout")
-SOURCE, TOOLS = "source config.sh", ("uv", "pyenv")
+SOURCE = "source config.sh"
+LOGIN = "export MLFLOW_TRACKING_USERNAME=... MLFLOW_TRACKING_PASSWORD=... (or _TOKEN)"
+OTHER = "start or repair it, or choose another MLFLOW_TRACKING_URI"
+
+
+class Row(NamedTuple):
+    """A line of the table."""
+
+    level: str  # ok, note, FAIL, or - for what is not there
+    tool: str
+    state: str
+    remedy: str = ""
 
 
 def mask(text: str) -> str:
-    """A text without the user names, passwords and tokens of addresses."""
+    """Replace the user names, passwords and tokens of addresses by ***."""
     secret = r"[^=&]*(?:user|uid|pass|pwd|token|secret|key|auth|odbc)[^=&]*"
     text = re.sub(rf"(?is)([?&]{secret}=)[^&]*", r"\1***", text)
     return re.sub(r"(?s)://.*@", "://***@", text)
 
 
-def setting(key: str) -> str:
-    """A top-level value of mlflow.yml, from the environment's file or from base's."""
-    for env in (os.environ.get("KEDRO_ENV") or "local", "base"):
-        file = PROJECT / "conf" / env / "mlflow.yml"
+def read_settings(env: str) -> dict[str, object]:
+    """Return what the mlflow.yml of an environment says."""
+    import yaml
+
+    file = PROJECT / "conf" / env / "mlflow.yml"
+    try:
         text = file.read_text("utf-8-sig") if file.is_file() else ""
-        entry = rf"""^(["']?){key}\1[ \t]*:(?!\S)[ \t]*(.*)"""
-        if found := re.search(entry, text, re.MULTILINE):
-            quoted = re.match(r"""(["'])(.*?)\1""", found[2])
-            plain = re.sub(r"(^|\s)#.*", "", found[2]).strip()
-            return quoted[2] if quoted else re.sub(r"^(null|~)$", "", plain)
-    return ""
+        content = yaml.safe_load(text)
+    except (yaml.YAMLError, UnicodeError) as error:
+        sys.exit(f"{file} cannot be read: {' '.join(str(error).split())}")
+    return content if isinstance(content, dict) else {}
+
+
+def setting(key: str) -> str:
+    """Return a value of mlflow.yml: the environment's, else base's, else ""."""
+    env = os.environ.get("KEDRO_ENV") or "local"
+    value = {**read_settings("base"), **read_settings(env)}.get(key)
+    return "" if value is None else str(value)
 
 
 def configured_uri() -> str:
-    """Where mlflow.yml says to record; relative SQLite paths start at the project."""
-    uri = setting("tracking_uri") or DEFAULT
+    """Return where mlflow.yml records; relative SQLite paths start at the project."""
+    uri = setting("tracking_uri") or DEFAULT_URI
     file = re.fullmatch(r"sqlite:///([^/].*)", uri)
     return f"sqlite:///{PROJECT / file[1]}" if file else uri
 
 
 def is_conda(home: str | Path) -> bool:
-    """Whether a folder has the two files of conda that MLflow uses."""
+    """Return whether a folder has the two files of conda that MLflow uses."""
     files = "bin/conda", "etc/profile.d/conda.sh"
     return bool(home) and all(Path(home, file).is_file() for file in files)
 
 
 @lru_cache
 def find_conda() -> str:
-    """Folder of conda, "" without one: told by a variable or by PATH, or asked for."""
+    """Return conda's folder, "" without one: from a variable, from PATH, or asked."""
     if home := os.environ.get("MLFLOW_CONDA_HOME"):
         return home if is_conda(home) else ""
     found = which("conda")
@@ -83,13 +112,13 @@ def find_conda() -> str:
 
 
 def mlflow_run() -> str:
-    """The `mlflow run` for the best tool that makes environments here."""
+    """Return the `mlflow run` for the best tool that makes environments here."""
     other = "uv" if which("uv") else "virtualenv" if which("pyenv") else "local"
     return "mlflow run ." + ("" if find_conda() else f" --env-manager {other}")
 
 
 def exports() -> dict[str, str]:
-    """The variables that config.sh exports: what the user has not set."""
+    """Return the variables that config.sh exports: those the user has not set."""
     given = os.environ.get
     uri = given("MLFLOW_TRACKING_URI") or configured_uri()
     database = uri.startswith(("sqlite", *DATABASES))
@@ -108,7 +137,6 @@ def exports() -> dict[str, str]:
             "true" if uri.startswith("http") and "@" in uri else ""
         ),
         **HTTP,
-        # Marks the value as ours: the first contact of a run may be shorter.
         **{f"KEDRO_{name}": HTTP[name] for name in HTTP if not given(name)},
     }
     # An expression is left to Kedro, which alone can work it out.
@@ -116,7 +144,7 @@ def exports() -> dict[str, str]:
 
 
 def summary(exported: dict[str, str]) -> str:
-    """What config.sh says: where runs go, and how environments are made."""
+    """Return what config.sh says: where runs go, and how environments are made."""
     get = {**os.environ, **exported}.get
     names = "MLFLOW_EXPERIMENT_NAME", "MLFLOW_EXPERIMENT_ID", "MLFLOW_RUN_ID"
     uri, home = get("MLFLOW_TRACKING_URI"), find_conda()
@@ -129,115 +157,111 @@ def summary(exported: dict[str, str]) -> str:
     return "; ".join(said)
 
 
-def release(version: str) -> tuple[int, ...]:
-    """Numbers that compare as versions do: "1.10.0rc1" gives (1, 10)."""
-    numbers = re.findall(r"^\d+(?:\.\d+)*", version)[0]
-    return tuple(map(int, re.sub(r"(\.0+)+$", "", numbers).split(".")))
+def package_rows() -> list[Row]:
+    """Return a row for Kedro, one for MLflow, and one for each package amiss."""
+    from importlib import metadata  # slow, and not needed by config.sh
 
+    from packaging.requirements import InvalidRequirement, Requirement
 
-def within(version: str, ranges: str) -> bool:
-    """Whether a version is in ">=1.7,<2"; other clauses are left to pip."""
-    bounds = re.findall(r"(>=|<)\s*(\d[\d.]*)", ranges)
-    return all(
-        (release(version) >= release(at)) == (sign != "<") for sign, at in bounds
-    )
-
-
-def package_rows() -> list[tuple[str, ...]]:
-    """A row for Kedro, for MLflow, and for whatever else is amiss."""
-    from importlib import metadata  # slower to import than all the rest
-
-    rows: list[tuple[str, ...]] = []
-    text = (PROJECT / "requirements.txt").read_text("utf-8")
-    entry = r"^(\w[\w.-]*)(?:\[.*\])?[ \t]*([^;#@\n]*?)[ \t]*(?:#.*)?$"
-    for package, ranges in re.findall(entry, text, re.MULTILINE):
+    rows = []
+    for line in (PROJECT / "requirements.txt").read_text("utf-8").splitlines():
+        text = re.sub(r"(^|\s)#.*", "", line)
         try:
-            version = metadata.version(package)
-            good = within(version, ranges)
-            state = version if good else f"{version} is not {ranges}"
+            wanted = Requirement(text)
+        except InvalidRequirement:  # a comment, or an option of pip
+            continue
+        if wanted.marker and not wanted.marker.evaluate():
+            continue
+        try:
+            version = metadata.version(wanted.name)
         except metadata.PackageNotFoundError:
-            good, state = False, "not installed"
-        if not good:
-            rows.append(("note", package, state, INSTALL))
-        elif package in ("kedro", "mlflow"):
-            rows.append(("ok", package, state, ""))
+            rows.append(Row("note", wanted.name, "not installed", INSTALL))
+            continue
+        if not wanted.specifier.contains(version, prereleases=True):
+            asked = re.sub(r"^[^<>=!~]*", "", text.partition(";")[0]).strip()
+            rows.append(Row("note", wanted.name, f"{version} is not {asked}", INSTALL))
+        elif wanted.name in ("kedro", "mlflow"):
+            rows.append(Row("ok", wanted.name, version))
     return rows
 
 
-def conda_row() -> tuple[str, ...]:
-    """Whether MLflow is told where conda is. By PATH it gets the wrong `activate`:
+def conda_row() -> Row:
+    """Return whether MLflow is told where conda is.
 
-    under a virtual environment that one's own, and the project runs there unnoticed.
+    If it is not, it finds the `activate` of a virtual environment that is active, and
+    the project runs there unnoticed.
     """
     home, given = find_conda(), os.environ.get("MLFLOW_CONDA_HOME")
-    exe = os.environ.get("CONDA_EXE") or ""
     if given and not home:
         remedy = f"unset MLFLOW_CONDA_HOME; {SOURCE}"
-        return "note", "conda", f"none in MLFLOW_CONDA_HOME={given}", remedy
+        return Row("note", "conda", f"none in MLFLOW_CONDA_HOME={given}", remedy)
     if not home:
-        return "-", "conda", "not found", ""
-    if given or exe == f"{home}/bin/conda":
-        return "ok", "conda", home, ""
-    return "note", "conda", f"{home}, which MLflow is not told of", SOURCE
+        return Row("-", "conda", "not found")
+    if given or os.environ.get("CONDA_EXE") == f"{home}/bin/conda":
+        return Row("ok", "conda", home)
+    return Row("note", "conda", f"{home}, which MLflow is not told of", SOURCE)
 
 
-def config_rows() -> list[tuple[str, ...]]:
-    """A row for each key that mlflow.yml does not know: kedro would refuse it."""
-    rows: list[tuple[str, ...]] = []
-    for file in sorted((PROJECT / "conf").glob("*/mlflow.yml")):
-        for key in re.findall(
-            r"""^["']?(\w+)["']?[ \t]*:""", file.read_text("utf-8-sig"), re.M
-        ):
+def tool_row(tool: str) -> Row:
+    """Return whether a tool that makes environments is here; it need not be."""
+    path = which(tool)
+    return Row("ok" if path else "-", tool, path or "not found")
+
+
+def config_rows() -> list[Row]:
+    """Return a row for each key of mlflow.yml that `kedro run` would refuse."""
+    rows = []
+    for env in sorted(folder.name for folder in (PROJECT / "conf").iterdir()):
+        for key in map(str, read_settings(env)):
             if key not in SETTINGS:
-                near = get_close_matches(key, SETTINGS, 1, 0.5) or [
-                    " or ".join(SETTINGS)
-                ]
-                where = file.relative_to(PROJECT).as_posix()
-                rows.append(
-                    ("FAIL", "mlflow.yml", f"{where} has {key}", f"it is {near[0]}")
-                )
+                close = get_close_matches(key, SETTINGS, 1, 0.5)
+                found = f"conf/{env}/mlflow.yml has {key}"
+                meant = f"it is {' or '.join(close or SETTINGS)}"
+                rows.append(Row("FAIL", "mlflow.yml", found, meant))
     return rows
 
 
-def git_row() -> tuple[str, ...]:
-    """Whether a run can name the commit that made it: git itself is asked."""
-    import subprocess  # takes as long as all else that is imported here
+def git_row() -> Row:
+    """Return whether a run can name the commit that made it."""
+    import subprocess  # slow, and not needed by config.sh
 
     if not which("git"):
-        return "note", "git", "not found: runs will name no commit", "install git"
+        return Row("note", "git", "not found: runs will name no commit", "install git")
+    command = ["git", "-C", str(PROJECT), "rev-parse", "--verify", "HEAD"]
+    env = {**os.environ, "LC_ALL": "C"}
+    done = subprocess.run(command, capture_output=True, text=True, env=env)
+    if done.returncode == 0:
+        return Row("ok", "git", "the project is in a repository")
     commit = "git add . && git commit -m 'First commit'"
-    if not any((folder / ".git").exists() for folder in (PROJECT, *PROJECT.parents)):
+    said = " ".join(done.stderr.split()).removeprefix("fatal: ")
+    if said.startswith("not a git repository"):
         problem, remedy = "no repository", f"git init && {commit}"
+    elif "Needed a single revision" in said:
+        problem, remedy = "no commit yet", commit
     else:
-        command = ["git", "-C", str(PROJECT), "rev-parse", "--verify", "HEAD"]
-        env = {**os.environ, "LC_ALL": "C"}
-        done = subprocess.run(command, capture_output=True, text=True, env=env)
-        if done.returncode == 0:
-            return "ok", "git", "the project is in a repository", ""
-        said = " ".join(done.stderr.split()).removeprefix("fatal: ")
         problem, _, remedy = said.partition(" To add an exception for this directory, ")
         remedy = remedy.removeprefix("call: ")
-        if "Needed a single revision" in said:
-            problem, remedy = "no commit yet", commit
-    return "note", "git", f"{problem}: runs will name no commit", remedy
+    return Row("note", "git", f"{problem}: runs will name no commit", remedy)
 
 
-def tracking_row(uri: str, offline: bool) -> tuple[str, ...]:
-    """Whether runs can be recorded at an address: MLflow itself is asked.
+def tracking_row(uri: str, offline: bool) -> Row:
+    """Return whether runs can be recorded at an address.
 
-    It alone knows about credentials, proxies and drivers. Of a database only a
-    connection is opened, where MLflow would make its tables.
+    MLflow itself is asked, which knows about credentials, proxies and drivers. Of a
+    database only a connection is opened: MLflow would make its tables.
     """
-    shown, row = mask(uri), "tracking"
-    if is_folder(uri) and not os.environ.get("MLFLOW_ALLOW_FILE_STORE"):
-        folder = re.sub("^file:(//)?", "", uri)
-        move = f"mlflow migrate-filestore --source {quote(folder)} --target {DEFAULT}"
-        return "FAIL", row, f"{shown} is a folder: MLflow wants a database", move
+    shown = mask(uri)
+    folder = uri.startswith("file:") or (":" not in uri and uri != "databricks")
+    if folder and not os.environ.get("MLFLOW_ALLOW_FILE_STORE"):
+        source = quote(re.sub("^file:(//)?", "", uri))
+        move = f"mlflow migrate-filestore --source {source} --target {DEFAULT_URI}"
+        state = f"{shown} is a folder: MLflow wants a database"
+        return Row("FAIL", "tracking", state, move)
     if uri.startswith("sqlite:///"):
         return sqlite_row(PROJECT / uri[len("sqlite:///") :].split("?")[0])
     if offline or not uri.startswith(("http", *DATABASES)) or not find_spec("mlflow"):
-        return "-", row, f"{shown}, not asked", ""
-    os.environ.update(zip((*HTTP, "PGCONNECT_TIMEOUT"), "055", strict=True))
+        return Row("-", "tracking", f"{shown}, not asked")
+    os.environ.update(ASK_ONCE)
     try:
         if uri.startswith("http"):
             from mlflow import MlflowClient
@@ -251,23 +275,20 @@ def tracking_row(uri: str, offline: bool) -> tuple[str, ...]:
         said = mask(str(error).partition("\n")[0])
         refused = re.search("error code 40[13]|PERMISSION_DENIED|UNAUTHENTICATED", said)
         said = "does not answer" if "Max retries" in said else said
-        return "FAIL", row, f"{shown}: {said:.150}", LOGIN if refused else OTHER
-    return "ok", row, f"{shown} answers", ""
+        remedy = LOGIN if refused else OTHER
+        return Row("FAIL", "tracking", f"{shown}: {said:.150}", remedy)
+    return Row("ok", "tracking", f"{shown} answers")
 
 
-def is_folder(uri: str) -> bool:
-    """Whether an address is a folder: a path, or one that begins with file:."""
-    return uri.startswith("file:") or (":" not in uri and uri != "databricks")
-
-
-def sqlite_row(store: Path) -> tuple[str, ...]:
-    """Whether MLflow can make or use a SQLite file."""
-    row, folder, file = "tracking", quote(str(store.parent)), quote(str(store))
+def sqlite_row(store: Path) -> Row:
+    """Return whether MLflow can make or use a SQLite file."""
+    folder, file = quote(str(store.parent)), quote(str(store))
+    aside = f"mv {file} {file}.broken"
     if not os.access(store.parent, os.W_OK):
         make = f"mkdir -p {folder} && chmod u+w {folder}"
-        return "FAIL", row, f"cannot write in {store.parent}", make
+        return Row("FAIL", "tracking", f"cannot write in {store.parent}", make)
     if not store.exists():
-        return "ok", row, f"{store}, will be created", ""
+        return Row("ok", "tracking", f"{store}, will be created")
     query = (
         "SELECT (SELECT version_num FROM alembic_version),"
         " (SELECT value FROM experiment_tags WHERE key = 'project.folder'),"
@@ -280,25 +301,27 @@ def sqlite_row(store: Path) -> tuple[str, ...]:
             whole = {"alembic_version", "experiment_tags", "runs"} <= set(tables)
             schema, old, runs = db.execute(query).fetchone() if whole else ("", "", 0)
     except sqlite3.OperationalError as error:
-        return "note", row, f"{store}: {error}", "close what has it open"
+        return Row("note", "tracking", f"{store}: {error}", "close what has it open")
     except sqlite3.DatabaseError:
-        return "FAIL", row, f"{store} is not a database", f"mv {file} {file}.broken"
+        return Row("FAIL", "tracking", f"{store} is not a database", aside)
     steps = [upgrade(schema, file)] if tables else []
     for left in filter(re.compile("_alembic_tmp_").match, tables):
         drop = f"db.connect({str(store)!r}).execute('DROP TABLE {left}')"
         steps.insert(0, f"python -c {quote(f'import sqlite3 as db; {drop}')}")
     remedy = " && ".join(filter(None, steps))
     if remedy and not runs:
-        return "FAIL", row, f"{store} is half made, no runs", f"mv {file} {file}.broken"
+        return Row("FAIL", "tracking", f"{store} is half made, no runs", aside)
     if remedy:
-        return "FAIL", row, f"{store} does not fit this MLflow version", remedy
+        state = f"{store} does not fit this MLflow version"
+        return Row("FAIL", "tracking", state, remedy)
     if old and old != str(PROJECT) and PROJECT in store.parents:
-        return "note", row, f"{store} was made in {old}", "kedro run (sets it right)"
-    return "ok", row, str(store), ""
+        state = f"{store} was made in {old}"
+        return Row("note", "tracking", state, "kedro run (sets it right)")
+    return Row("ok", "tracking", str(store))
 
 
 def upgrade(schema: str, file: str) -> str:
-    """The command for a schema that is not the installed MLflow's, else nothing."""
+    """Return the command for a schema that is not the installed MLflow's, else ""."""
     spec = find_spec("mlflow")
     home = Path(*(spec.submodule_search_locations or ())) if spec else PROJECT
     scripts = (home / "store/db_migrations/versions").glob("*_*.py")
@@ -309,44 +332,58 @@ def upgrade(schema: str, file: str) -> str:
     return f"mlflow db upgrade sqlite:///{file}" if older else ""
 
 
+def print_exports() -> None:
+    """Print what config.sh evaluates, and its one line on standard error."""
+    exported = exports()
+    for name, value in exported.items():
+        escaped = value.replace("'", r"'\''")
+        # Not `quote`, which leaves `=ls` bare: zsh would look for a command `ls`.
+        print(f"export {name}='{escaped}'")
+    print("config.sh:", summary(exported), file=sys.stderr)
+
+
 def main() -> int:
-    """Prints the table and the next commands; 1 if something cannot work."""
-    if "--exports" in sys.argv:
-        exported = exports()
-        for name, value in exported.items():
-            escaped = value.replace("'", r"'\''")
-            # Not `quote`, which leaves `=ls` bare: zsh would look for a command `ls`.
-            print(f"export {name}='{escaped}'")
-        print("config.sh:", summary(exported), file=sys.stderr)
-        return 0
+    """Print the table and the next commands; return 1 if something cannot work."""
     if isinstance(sys.stdout, TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")
     python = sys.version.split()[0]
     if sys.version_info[:2] < OLDEST_PYTHON:
         print(f"FAIL Python {python} is too old: take 3.10 or newer, then try again")
         return 1
+    ready = find_spec("yaml") and find_spec("packaging")
+    if "--exports" in sys.argv:
+        if not ready:
+            sys.exit(f"config.sh: nothing is installed for {sys.executable}: {INSTALL}")
+        print_exports()
+        return 0
+    if not ready:
+        print(f"note packages  not installed  {INSTALL}")
+        print("\nNext:", INSTALL, "python check.py", sep="\n  ")
+        return 0
     uri = os.environ.get("MLFLOW_TRACKING_URI") or configured_uri()
     rows = [
-        ("ok", "Python", f"{python} in {sys.prefix}", ""),
+        Row("ok", "Python", f"{python} in {sys.prefix}"),
         *package_rows(),
         conda_row(),
-        *(("ok" if which(t) else "-", t, which(t) or "not found", "") for t in TOOLS),
+        tool_row("uv"),
+        tool_row("pyenv"),
         git_row(),
         *config_rows(),
         tracking_row(uri, "--offline" in sys.argv),
     ]
-    tool = max(len(row[1]) for row in rows)
-    state = max((len(row[2]) for row in rows if row[3]), default=0)
-    for level, name, found, remedy in rows:
-        print(f"{level:4} {name:{tool}}  {found:{state}}  {remedy}".rstrip())
-    steps = [INSTALL] if any(row[3] == INSTALL for row in rows) else []
+    tool = max(len(row.tool) for row in rows)
+    state = max((len(row.state) for row in rows if row.remedy), default=0)
+    for row in rows:
+        line = f"{row.level:4} {row.tool:{tool}}  {row.state:{state}}  {row.remedy}"
+        print(line.rstrip())
+    steps = [INSTALL] if any(row.remedy == INSTALL for row in rows) else []
     folder = Path(sys.executable).parent
     if Path(which("python") or which("python3") or "").parent != folder:
         steps.insert(0, f'export PATH={quote(str(folder))}:"$PATH"')
     source = "" if os.name == "nt" else f"{SOURCE} && "
     steps += ["kedro run", f"{source}{mlflow_run()}"]
     print("\nNext:", *steps, sep="\n  ")
-    return int(any(row[0] == "FAIL" for row in rows))
+    return int(any(row.level == "FAIL" for row in rows))
 
 
 if __name__ == "__main__":

@@ -27,7 +27,7 @@ eval "$(
     fi
     for python in python3 python; do
         if env "$python" -IV >/dev/null 2>&1; then
-            env "$python" -IS -X utf8 "${here}check.py" --exports || echo return 1
+            env "$python" -E -X utf8 "${here}check.py" --exports || echo return 1
             exit
         fi
     done

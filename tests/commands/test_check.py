@@ -5,7 +5,7 @@ import subprocess
 import sys
 
 import pytest
-from machine import INSTALL, Machine, silent_port
+from machine import BROUGHT, INSTALL, Machine, make_environment, silent_port
 
 
 @pytest.fixture
@@ -30,6 +30,18 @@ def test_an_environment_that_is_not_active(machine, tmp_path):
     assert (status, output) == (0, "installed: install -r requirements.txt\n")
 
 
+@pytest.mark.parametrize("missing", BROUGHT)
+def test_before_anything_is_installed_it_says_what_to_install(machine, missing):
+    (machine.site / missing).unlink()
+    machine.check()
+    assert machine.output.startswith("note packages  not installed")
+    assert machine.steps == [INSTALL, "python check.py"]
+    words = (machine.python, "-S", "check.py", "--exports")
+    status, output, said = machine.run(*words, env=machine.env)
+    assert (status, output) == (1, "")
+    assert said.startswith("config.sh: nothing is installed for ") and INSTALL in said
+
+
 @pytest.mark.parametrize("option", ["--offline", "--exports"])
 def test_the_check_imports_nothing_slow(machine, option):
     code = (
@@ -39,7 +51,7 @@ def test_the_check_imports_nothing_slow(machine, option):
     )
     status, output, _ = machine.run(sys.executable, "-c", code, env=machine.env)
     modules = set(output.splitlines()[-1].split())
-    slow = {"kedro", "mlflow", "ssl", "urllib.request", "yaml"}
+    slow = {"kedro", "mlflow", "ssl", "urllib.request"}
     if option == "--exports":
         slow |= {"importlib.metadata", "subprocess"}
     assert status == 0 and not modules & slow
@@ -50,9 +62,10 @@ def test_paths_that_the_terminal_cannot_show(machine):
     assert "?pfel & Birnen" in machine.line("tracking")
 
 
-def test_exit_status_and_exports(machine):
-    """As config.sh calls it: isolated from what the user has set up for Python."""
-    words = (machine.python, "-IS", "-X", "utf8", "check.py", "--exports")
+def test_exit_status_and_exports(machine, tmp_path):
+    """As config.sh calls it: without the variables that the user has set for Python."""
+    make_environment(tmp_path)
+    words = (machine.python, "-E", "-X", "utf8", "check.py", "--exports")
     answer = machine.run(*words, env=machine.env | {"PYTHONHOME": "/nowhere"})
     machine.expect(answer, 0, ("--exports",))
     uri = f"sqlite:///{machine.project}/mlflow.db"

@@ -3,16 +3,15 @@
 import os
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 import jinja2
 import pytest
+from machine import PYTHON, make_environment
 
 PROJECT = Path(__file__).parents[2] / "{{ cookiecutter.repo_name }}"
 CONFIG = PROJECT / "config.sh"
 SETTINGS = "tracking_uri: sqlite:///mlflow.db\nexperiment_name: iris_flowers\n"
-PYTHON = Path(getattr(sys, "_base_executable", sys.executable)).resolve()
 STRICT = {"bash": "set -euo pipefail", "zsh": "set -euo pipefail", "dash": "set -eu"}
 
 
@@ -34,6 +33,7 @@ class Shell:
         for tool in ("env", "sed"):  # `sed` is for a test
             (self.bin / tool).symlink_to(shutil.which(tool))
         (self.bin / "python3").symlink_to(PYTHON)
+        make_environment(home)
         # Where a sourced file is, dash does not tell.
         self.cwd = self.project if name == "dash" else home / "elsewhere"
         self.source = f'. "{os.path.relpath(self.project, self.cwd)}/config.sh"'
@@ -241,6 +241,23 @@ def test_without_python_it_says_so_and_leaves_the_shell_alone(shell):
     said = shell.run(f"{shell.source} || echo $? $MLFLOW_TRACKING_URI")
     assert said == "1\n"
     assert shell.said == "config.sh: neither python3 nor python is on PATH\n"
+
+
+def test_before_anything_is_installed_it_says_what_to_install(shell):
+    shutil.rmtree(shell.bin.parent / "lib")
+    said = shell.run(f"{shell.source} || echo $? $MLFLOW_TRACKING_URI")
+    assert said == "1\n"
+    python = shell.bin / "python3"
+    install = "pip install -r requirements.txt"
+    assert shell.said == f"config.sh: nothing is installed for {python}: {install}\n"
+
+
+def test_settings_that_are_not_yaml(shell):
+    shell.settings("tracking_uri: [\n")
+    said = shell.run(f"{shell.source} || echo $? $MLFLOW_TRACKING_URI")
+    assert said == "1\n"
+    assert shell.said.count("\n") == 1
+    assert "conf/base/mlflow.yml cannot be read: while parsing" in shell.said
 
 
 def test_shellcheck():

@@ -165,7 +165,8 @@ def test_kedro_run_records_one_whole_run(day, home):
     (one,) = recorded(home, day.first_store)
     assert (one.status, one.experiment) == ("FINISHED", PACKAGE)
     assert set(one.metrics) == METRICS and one.metrics["accuracy"] >= 0.9
-    options = yaml.safe_load((home / "conf/base/parameters.yml").read_text())
+    text = (home / "conf/base/parameters.yml").read_text()
+    options = yaml.safe_load(text.replace("${globals:model_name}", PACKAGE))
     for others in ("score_options", "tune_options", "parallel"):
         del options[others]  # no node of a training takes them
     assert one.params == {

@@ -41,7 +41,7 @@ def test_nodes_that_share_a_run(project_with_store, bin_, fork, client, opened):
         for name in ("log_model", "predict")
     ]
     assert [process.wait(300) for process in side_by_side] == [0, 0]
-    for name in ("report_accuracy", "draw_quality", "promote_model"):
+    for name in ("report_accuracy", "draw_confusion", "draw_quality", "promote_model"):
         node(name)
     assert recorded(project_with_store)[0].status == "RUNNING"
     client.set_terminated(opened, "FINISHED")

@@ -8,9 +8,12 @@ import shutil
 import signal
 import subprocess
 import time
+import zipfile
+from email import message_from_bytes
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
 from runs import (
     METRICS,
     PACKAGE,
@@ -305,6 +308,11 @@ def test_the_wheel_records_where_it_is_run(
     dist = project_with_store / "dist"
     kedro("package", cwd=project_with_store)
     (wheel,) = dist.glob("*.whl")
+    with zipfile.ZipFile(wheel) as files:
+        (name,) = (n for n in files.namelist() if n.endswith(".dist-info/METADATA"))
+        asked = message_from_bytes(files.read(name)).get_all("Requires-Dist")
+    lines = (project_with_store / "requirements.txt").read_text().splitlines()
+    assert set(map(Requirement, asked)) == set(map(Requirement, lines))
     away = tmp_path / "away"
     (away / "site").mkdir(parents=True)
     install = ("uv", "pip", "install", "--quiet", "--no-deps", "--target")

@@ -6,7 +6,6 @@ import random
 import shutil
 
 import pytest
-import yaml
 from mlflow import MlflowClient
 from runs import PACKAGE, REPO, path_of, run
 
@@ -149,16 +148,25 @@ def test_mlflow_run_scores(project, bin_, tmp_path):
     assert last_run(project).data.tags["model.uri"] == f"models:/{PACKAGE}/2"
 
 
-def test_the_default_input_has_one_value(generated):
-    catalog = (generated / "conf/base/catalog.yml").read_text()
-    parameters = yaml.safe_load((generated / "conf/base/parameters.yml").read_text())
-    options = parameters["score_options"]
-    assert f"${{runtime_params:score_options.input,{options['input']}}}" in catalog
-    entry = yaml.safe_load((generated / "MLproject").read_text())["entry_points"][
-        "score"
-    ]
-    assert {k: v["default"] for k, v in entry["parameters"].items()} == options
-    assert (generated / options["input"]).is_file()
+def test_the_default_input_is_named_in_the_catalog_alone(project, score):
+    catalog = project / "conf/base/catalog.yml"
+    name = "data/01_raw/new_flowers.csv"
+    files = [path for path in project.rglob("*.yml") if name in path.read_text()]
+    assert [*files] == [catalog] and name not in (project / "MLproject").read_text()
+    table(project / "one flower.csv", GOOD)
+    catalog.write_text(catalog.read_text().replace(name, "one flower.csv"))
+    score()
+    assert len(scored(project)) == 1
+
+
+def test_the_models_name_is_declared_once(project, kedro, score):
+    file = project / "conf/base/globals.yml"
+    file.write_text("model_name: another_name\n")
+    refused = score(ok=False)
+    assert "Cannot load the model models:/another_name@champion" in refused.stderr
+    kedro("run", cwd=project)
+    score()
+    assert last_run(project).data.tags["model.uri"] == "models:/another_name@champion"
 
 
 def test_memory_does_not_grow_with_the_input(project, bin_, tmp_path):

@@ -8,7 +8,7 @@ from runs import PACKAGE, REPO, build_environment, recorded
 
 NODES = f"src/{PACKAGE}/pipelines/data_science/nodes.py"
 ALLOWED = {NODES, "conf/base/parameters.yml", "MLproject"}
-ALLOWED |= {"requirements.txt", "conda.yaml"}
+ALLOWED |= {"pyproject.toml", "requirements.txt", "conda.yaml"}
 SETOSA = dict(sepal_length=5.1, sepal_width=3.5, petal_length=1.4, petal_width=0.2)
 
 

@@ -15,8 +15,8 @@ def test_the_job_of_the_bundle_is_what_the_jobs_api_takes(generated):
     assert score["python_wheel_task"]["parameters"][-1] == "--pipelines=score"
 
 
-def test_conf_databricks_names_datasets_and_parameters_of_base(generated):
-    for file in ("catalog.yml", "parameters.yml", "mlflow.yml"):
+def test_conf_databricks_names_datasets_and_settings_of_base(generated):
+    for file in ("catalog.yml", "mlflow.yml"):
         base, there = (
             yaml.safe_load((generated / "conf" / env / file).read_text())
             for env in ("base", "databricks")

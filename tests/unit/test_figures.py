@@ -15,7 +15,8 @@ def test_pictures_show_what_a_model_gives(module, generated, estimator, plots):
     nodes = module("pipelines.data_science.nodes")
     figures = module("pipelines.data_science.figures")
     predictions = nodes.predict(model, iris)
-    confusion, quality = figures.draw_quality(model, iris, predictions)
+    confusion = figures.draw_confusion(iris, predictions)
+    quality = figures.draw_quality(model, iris, predictions)
     assert len(confusion.axes) == 1
     assert len(quality.axes) == plots
     names = [text.get_text() for text in quality.axes[0].get_yticklabels()]

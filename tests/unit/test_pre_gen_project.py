@@ -149,7 +149,7 @@ def test_good_names_make_a_project(
         (GOOD | {"project_name": "Iris\x1b[31m"}, f"as project_name: it {SHAPE}"),
         (GOOD | {"project_name": '"""; raise SystemExit #'}, f"it {SHAPE}"),
         (GOOD | {"repo_name": "kept/../iris"}, f"as repo_name: it {SHAPE}"),
-        (GOOD | {"repo_name": "a" * 300}, "longer than 64 characters"),
+        (GOOD | {"repo_name": "a" * 300}, "longer than 50 characters"),
         (GOOD | {"python_package": None}, "not text"),
         (GOOD | {"python_version": "latest"}, "as python_version: it is no version"),
     ],

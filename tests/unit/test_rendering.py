@@ -31,6 +31,7 @@ README.md
 check.py
 conda.yaml
 conf/base/catalog.yml
+conf/base/globals.yml
 conf/base/mlflow.yml
 conf/base/parameters.yml
 conf/cluster/catalog.yml
@@ -39,7 +40,6 @@ conf/cluster/parameters.yml
 conf/databricks/catalog.yml
 conf/databricks/globals.yml
 conf/databricks/mlflow.yml
-conf/databricks/parameters.yml
 conf/local/.gitkeep
 config.sh
 data/01_raw/iris.csv
@@ -107,6 +107,7 @@ src/{PACKAGE}/tracking/secret_names.py
 src/{PACKAGE}/tracking/training_rows.py
 tests/conftest.py
 tests/test_nodes.py
+tests/test_requirements.py
 tests/test_run.py
 """.split()
 
@@ -257,9 +258,16 @@ def test_names_arrive_as_they_are_in_every_format(rendered):
         assert ast.get_docstring(module) == names["project_name"]
 
 
-def test_conda_yaml_asks_for_what_requirements_txt_asks_for(generated):
+def test_three_files_name_the_same_dependencies(generated):
+    declared = load_toml(generated / "pyproject.toml")["project"]["dependencies"]
     *_, pip = load_yaml(generated / "conda.yaml")["dependencies"]
-    assert pip["pip"] == (generated / "requirements.txt").read_text().splitlines()
+    assert declared == pip["pip"]
+    assert declared == (generated / "requirements.txt").read_text().splitlines()
+
+
+def test_a_tool_can_add_a_dependency(generated):
+    """`uv add` refuses a project whose dependencies are dynamic."""
+    assert load_toml(generated / "pyproject.toml")["project"]["dynamic"] == ["version"]
 
 
 def test_conda_yaml_names_the_python_that_generated(generated):
@@ -267,8 +275,16 @@ def test_conda_yaml_names_the_python_that_generated(generated):
     assert (python, pip) == (f"python={platform.python_version()}", "pip")
 
 
+def resolved_parameters(project: Path):
+    """Return parameters.yml with the values of globals.yml."""
+    text = (project / "conf/base/parameters.yml").read_text("utf-8")
+    for name, value in load_yaml(project / "conf/base/globals.yml").items():
+        text = text.replace(f"${{globals:{name}}}", value)
+    return yaml.safe_load(text)
+
+
 def test_mlproject_hands_its_parameters_to_those_of_parameters_yml(generated):
-    parameters = load_yaml(generated / "conf/base/parameters.yml")
+    parameters = resolved_parameters(generated)
     declared = {
         f"{group}.{name}": value
         for group, options in parameters.items()
@@ -284,9 +300,10 @@ def test_mlproject_hands_its_parameters_to_those_of_parameters_yml(generated):
             targets = dict(pair.split("=") for pair in pairs)
             names = [placeholder.strip("{}") for placeholder in targets.values()]
             assert [target.rpartition(".")[2] for target in targets] == names
-            defaults = [entry["parameters"][name]["default"] for name in names]
+            defaults = [entry["parameters"][name].get("default") for name in names]
             handed |= dict(zip(targets, defaults, strict=True))
-    assert handed == declared
+    # What is scored is in the catalog; whoever scores another file names it.
+    assert handed == {**declared, "score_options.input": None}
 
 
 def test_mlproject_commands_use_declared_parameters_only(generated):

@@ -43,7 +43,7 @@ def score(module, trained_project):
     nodes = module("pipelines.score.nodes")
 
     def scored(chunks, model=CHAMPION):
-        answers = nodes.score_flowers(chunks, {"model": model, "input": "new.csv"})
+        answers = nodes.score_flowers(chunks, nodes.ScoreOptions(model))
         return map(pa.Table.to_pandas, answers)
 
     mlflow.set_experiment(PACKAGE)
@@ -145,8 +145,8 @@ def test_a_model_that_does_not_exist_is_named_with_what_to_do(score, in_chunks, 
 
 def test_a_notebook_gets_a_run(module, in_chunks, trained_project):
     mlflow.set_experiment(PACKAGE)
-    options = {"model": CHAMPION, "input": "cell"}
     nodes = module("pipelines.score.nodes")
+    options = nodes.ScoreOptions(CHAMPION)
     assert len(list(nodes.score_flowers(in_chunks(table(GOOD)), options))) == 1
     assert recorded(trained_project)[-1].metrics == {"rows": 1}
 
@@ -223,6 +223,11 @@ def test_bad_flowers_fail_the_run_and_the_last_output_stays(
     assert "bad.csv" in made.tags["failure.error"].partition(problem)[0]
     assert not list((trained_project / OUTPUT).parent.glob("*.part"))
     assert (trained_project / OUTPUT).read_text() == "as it was"
+
+
+def test_an_option_that_does_not_exist_is_refused(score_in_session):
+    with pytest.raises(Exception, match="score_options.*'inptu'"):
+        score_in_session(runtime_params={"score_options": {"inptu": "bad.csv"}})
 
 
 def test_an_input_that_does_not_exist_is_named(score_in_session, trained_project):

@@ -10,9 +10,7 @@ from {{ cookiecutter.python_package }}.pipelines import (
     data_engineering,
     data_science,
 )
-from {{ cookiecutter.python_package }}.schema import (
-    TARGET,
-)
+from {{ cookiecutter.python_package }}.schema import TARGET
 
 split_data = data_engineering.nodes.split_data
 nodes = data_science.nodes

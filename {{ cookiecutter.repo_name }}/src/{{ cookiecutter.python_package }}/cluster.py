@@ -14,12 +14,8 @@ import pandas as pd
 from distributed import get_client  # type: ignore
 from kedro.io import AbstractDataset, DatasetError
 
-from {{ cookiecutter.python_package }}.datasets import (
-    Chunks,
-    check_options,
-    read_file,
-    write_file,
-)
+from {{ cookiecutter.python_package }} import datasets
+from {{ cookiecutter.python_package }}.datasets import Chunks
 
 
 @dataclass
@@ -71,7 +67,7 @@ class FolderDataset(AbstractDataset[Folder, Folder]):
 
         ``load_args`` are those of ``ChunkedDataset``.
         """
-        check_options(load_args or {})
+        datasets.check_options(load_args or {})
         self._scheduler, self._load_args = scheduler, load_args or {}
         self._fs, self._folder = fsspec.url_to_fs(filepath, **(credentials or {}))
         self.metadata = metadata
@@ -84,10 +80,10 @@ class FolderDataset(AbstractDataset[Folder, Folder]):
         if not files:
             raise DatasetError(f"{self._folder} is no folder of CSV or Parquet files")
         fs, load_args = self._fs, self._load_args
-        names = read_file(fs, files[0], load_args).schema.names
+        names = datasets.read_file(fs, files[0], load_args).schema.names
 
         def read(path: str) -> Chunks:
-            chunks = read_file(fs, path, load_args)
+            chunks = datasets.read_file(fs, path, load_args)
             if chunks.schema.names != names:
                 raise ValueError(f"{path} has other columns than {files[0]}")
             return chunks
@@ -142,5 +138,5 @@ def copy_file(fs: Any, read: Callable[[str], Chunks], source: str, target: str) 
             rows += len(table)
             yield table
 
-    write_file(fs, target, count())
+    datasets.write_file(fs, target, count())
     return rows

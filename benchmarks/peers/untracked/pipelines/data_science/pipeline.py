@@ -2,7 +2,7 @@
 
 from kedro.pipeline import Node, Pipeline
 
-from .figures import draw_quality
+from .figures import draw_confusion, draw_quality
 from .nodes import measure, predict, train_model
 
 
@@ -12,10 +12,7 @@ def create_pipeline(**kwargs) -> Pipeline:
             Node(train_model, ["train", "params:model_options"], "model"),
             Node(predict, ["model", "test"], "predictions"),
             Node(measure, ["test", "predictions"], "metrics"),
-            Node(
-                draw_quality,
-                ["model", "test", "predictions"],
-                ["confusion_matrix", "quality"],
-            ),
+            Node(draw_confusion, ["test", "predictions"], "confusion_matrix"),
+            Node(draw_quality, ["model", "test", "predictions"], "quality"),
         ]
     )

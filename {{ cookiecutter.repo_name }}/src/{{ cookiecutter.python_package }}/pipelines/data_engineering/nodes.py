@@ -5,9 +5,7 @@ from typing import Any
 import pandas as pd
 from sklearn.model_selection import train_test_split
 
-from {{ cookiecutter.python_package }}.schema import (
-    TARGET,
-)
+from {{ cookiecutter.python_package }}.schema import TARGET
 
 
 def split_data(

@@ -1,56 +1,59 @@
 """Pictures of a model and its quality."""
 
+import functools
 import logging
 from collections.abc import Callable
 from typing import Any
 
 import pandas as pd
 from matplotlib import rc_context
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from sklearn.calibration import CalibrationDisplay
 from sklearn.inspection import permutation_importance
 from sklearn.metrics import ConfusionMatrixDisplay, PrecisionRecallDisplay
 from sklearn.pipeline import Pipeline
 
-from {{ cookiecutter.python_package }}.pipelines import (
-    data_science,
-)
-from {{ cookiecutter.python_package }}.schema import (
-    FEATURES,
-    TARGET,
-)
+from {{ cookiecutter.python_package }}.pipelines import data_science
+from {{ cookiecutter.python_package }}.schema import FEATURES, TARGET
 
 logger = logging.getLogger(__name__)
 
 
-def draw_quality(
-    model: Pipeline, test: pd.DataFrame, predictions: pd.DataFrame
-) -> tuple[Figure, Figure]:
-    """Draw what a model confuses, what it looks at, and how far it can be believed.
+def reason_if_it_fails(draw: Callable[..., Figure]) -> Callable[..., Figure]:
+    """Return a picture of the reason, and warn, where a picture cannot be drawn."""
+
+    @functools.wraps(draw)
+    def drawn(*data: Any) -> Figure:
+        try:
+            with rc_context({"text.parse_math": False}):  # a label may hold $
+                figure = draw(*data)
+                figure.draw_without_rendering()  # what fails, fails here
+            figure.set_layout_engine("none")  # it stays as it is laid out
+        except Exception as error:
+            reason = f"{draw.__name__} has failed: {error}"
+            logger.warning("A picture is missing: %s", reason)
+            figure = Figure(figsize=(5, 4))
+            figure.text(0.05, 0.5, f"{reason:.500}", wrap=True, parse_math=False)
+        return figure
+
+    return drawn
+
+
+@reason_if_it_fails
+def draw_confusion(test: pd.DataFrame, predictions: pd.DataFrame) -> Figure:
+    """Draw which species are taken for which: the confusion matrix.
 
     Args:
-        model: The fitted pipeline.
         test: A table of flowers, as in ``nodes``.
         predictions: What ``predict`` returns for it.
-
-    Returns:
-        The confusion matrix; importances and, if the model has probabilities,
-        precision, recall and calibration. A picture that cannot be drawn holds the
-        reason, and the log has a warning.
     """
-    return (
-        draw_or_say_why(draw_confusion, test, predictions),
-        draw_or_say_why(draw_plots, model, test, predictions),
-    )
-
-
-def draw_confusion(test: pd.DataFrame, predictions: pd.DataFrame) -> Figure:
-    """Draw the confusion matrix."""
     truth, predicted = test[TARGET], predictions[TARGET]
     labels = pd.concat([truth, predicted]).drop_duplicates().sort_values()
     figure = Figure(figsize=(5, 4), layout="constrained")
     ConfusionMatrixDisplay.from_predictions(
-        *(truth.map(str), predicted.map(str)),
+        truth.map(str),
+        predicted.map(str),
         labels=[*labels.map(str).drop_duplicates()],
         ax=figure.subplots(),
         cmap="Blues",
@@ -59,46 +62,62 @@ def draw_confusion(test: pd.DataFrame, predictions: pd.DataFrame) -> Figure:
     return figure
 
 
-def draw_plots(
+@reason_if_it_fails
+def draw_quality(
     model: Pipeline, test: pd.DataFrame, predictions: pd.DataFrame
 ) -> Figure:
-    """Draw importances and, from probabilities, precision, recall and calibration."""
+    """Draw what a model looks at and, if it has probabilities, what they are worth.
+
+    Args:
+        model: The fitted pipeline.
+        test: A table of flowers, as in ``nodes``.
+        predictions: What ``predict`` returns for it.
+    """
     probabilities = predictions.drop(columns=TARGET)
     plots = 1 if probabilities.empty else 3
-    quality = Figure(figsize=(4.5 * plots, 4), layout="constrained")
-    left, *others = quality.subplots(1, plots, squeeze=False).flat
-    rows = test.sample(min(len(test), 1000), random_state=0)
-    X, y = rows[FEATURES], rows[TARGET]
-    lost: Any = permutation_importance(model, X, y, random_state=0)
-    left.barh(FEATURES, lost.importances_mean, xerr=lost.importances_std)
-    left.invert_yaxis()
-    left.set(title="Importances", xlabel="score lost when the column is shuffled")
+    figure = Figure(figsize=(4.5 * plots, 4), layout="constrained")
+    left, *others = figure.subplots(1, plots, squeeze=False).flat
+    plot_importances(left, model, test)
     if others:
         middle, right = others
-        names = data_science.label_names(test[TARGET])
-        for column, likely in probabilities.items():
-            one = names == column, likely
-            species = column.removeprefix("probability_")
-            CalibrationDisplay.from_predictions(*one, ax=right, name=species)
-            PrecisionRecallDisplay.from_predictions(
-                *one, ax=middle, name=species, drop_intermediate=True
-            )
-        middle.set(title="Precision and recall", xlabel="recall", ylabel="precision")
-        right.set(title="Calibration", xlabel="predicted probability")
-        right.set(ylabel="observed share")
-    return quality
-
-
-def draw_or_say_why(draw: Callable[..., Figure], *data: Any) -> Figure:
-    """Return a picture; where it cannot be drawn, one that says why."""
-    try:
-        with rc_context({"text.parse_math": False}):  # a label may hold $
-            figure = draw(*data)
-            figure.draw_without_rendering()  # what fails, fails here
-        figure.set_layout_engine("none")  # it stays as it is laid out
-    except Exception as error:
-        reason = f"{draw.__name__} has failed: {error}"
-        logger.warning("A picture is missing: %s", reason)
-        figure = Figure(figsize=(5, 4))
-        figure.text(0.05, 0.5, f"{reason:.500}", wrap=True, parse_math=False)
+        plot_precision_and_recall(middle, test, probabilities)
+        plot_calibration(right, test, probabilities)
     return figure
+
+
+def plot_importances(ax: Axes, model: Pipeline, test: pd.DataFrame) -> None:
+    """Plot how much the score falls when a column is shuffled."""
+    rows = test.sample(min(len(test), 1000), random_state=0)
+    lost: Any = permutation_importance(
+        model, rows[FEATURES], rows[TARGET], random_state=0
+    )
+    ax.barh(FEATURES, lost.importances_mean, xerr=lost.importances_std)
+    ax.invert_yaxis()
+    ax.set(title="Importances", xlabel="score lost when the column is shuffled")
+
+
+def plot_precision_and_recall(
+    ax: Axes, test: pd.DataFrame, probabilities: pd.DataFrame
+) -> None:
+    """Plot precision over recall, a line for each species."""
+    names = data_science.label_names(test[TARGET])
+    for name, likely in probabilities.items():
+        PrecisionRecallDisplay.from_predictions(
+            names == name,
+            likely,
+            name=name.removeprefix("probability_"),
+            ax=ax,
+            drop_intermediate=True,
+        )
+    ax.set(title="Precision and recall", xlabel="recall", ylabel="precision")
+
+
+def plot_calibration(ax: Axes, test: pd.DataFrame, probabilities: pd.DataFrame) -> None:
+    """Plot how often a species occurs over how probable it was, a line for each."""
+    names = data_science.label_names(test[TARGET])
+    for name, likely in probabilities.items():
+        CalibrationDisplay.from_predictions(
+            names == name, likely, name=name.removeprefix("probability_"), ax=ax
+        )
+    ax.set(title="Calibration", xlabel="predicted probability")
+    ax.set(ylabel="observed share")

@@ -17,10 +17,7 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from {{ cookiecutter.python_package }} import tracking
-from {{ cookiecutter.python_package }}.schema import (
-    FEATURES,
-    TARGET,
-)
+from {{ cookiecutter.python_package }}.schema import FEATURES, TARGET
 
 logger = logging.getLogger(__name__)
 

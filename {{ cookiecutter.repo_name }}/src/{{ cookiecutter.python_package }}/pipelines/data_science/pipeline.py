@@ -2,7 +2,7 @@
 
 from kedro.pipeline import Node, Pipeline
 
-from .figures import draw_quality
+from .figures import draw_confusion, draw_quality
 from .nodes import log_model, predict, promote_model, report_accuracy, train_model
 
 
@@ -30,9 +30,15 @@ def create_pipeline(**kwargs) -> Pipeline:
                 name="report_accuracy",
             ),
             Node(
+                draw_confusion,
+                inputs=["test", "predictions"],
+                outputs="confusion_matrix",
+                name="draw_confusion",
+            ),
+            Node(
                 draw_quality,
                 inputs=["model", "test", "predictions"],
-                outputs=["confusion_matrix", "quality"],
+                outputs="quality",
                 name="draw_quality",
             ),
             Node(

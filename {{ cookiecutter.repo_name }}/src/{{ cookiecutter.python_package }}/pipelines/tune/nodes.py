@@ -11,10 +11,7 @@ from sklearn.experimental import enable_halving_search_cv  # noqa: F401
 from sklearn.pipeline import Pipeline
 
 from {{ cookiecutter.python_package }} import tracking
-from {{ cookiecutter.python_package }}.schema import (
-    FEATURES,
-    TARGET,
-)
+from {{ cookiecutter.python_package }}.schema import FEATURES, TARGET
 
 
 def tune_model(

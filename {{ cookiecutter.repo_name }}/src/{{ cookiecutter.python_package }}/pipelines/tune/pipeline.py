@@ -2,11 +2,7 @@
 
 from kedro.pipeline import Node, Pipeline
 
-from {{ cookiecutter.python_package }}.pipelines import (
-    data_engineering,
-    data_science,
-)
-
+from .. import data_engineering, data_science
 from .nodes import draw_search, tune_model
 
 
