@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from typing import Any
 
@@ -64,6 +65,7 @@ def words_of(name: str) -> list[str]:
     return [*words[:-1], words[-1].rstrip("0123456789")] if words else []
 
 
+@functools.lru_cache(maxsize=10_000)
 def is_secret(name: Any) -> bool:
     """Tell from the ending of a name whether its values are secret."""
     if not (words := words_of(str(name))):
