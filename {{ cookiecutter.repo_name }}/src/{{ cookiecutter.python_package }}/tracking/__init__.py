@@ -15,6 +15,9 @@ It knows nothing of the project around it: with ``MLflowRunHooks()`` in the ``HO
 of its settings it works in any Kedro project. Nodes may use the other names below.
 """
 
+import atexit
+import gc
+
 from .hooks import MLflowRunHooks
 from .provenance import log_metrics, portable
 from .registry import PromoteOptions, load_model, promote
@@ -30,3 +33,8 @@ __all__ = [
     "portable",
     "promote",
 ]
+
+# The libraries make a million objects that live until the end. To search them for
+# garbage, again and again and once more at exit, would be a quarter of a run's time.
+gc.set_threshold(10_000)
+atexit.register(gc.freeze)
