@@ -14,12 +14,16 @@ export MLFLOW_DISABLE_TELEMETRY := true
 export PATH := $(BIN):$(PATH)
 unexport PYTHONDONTWRITEBYTECODE VIRTUAL_ENV
 
-.PHONY: test test-fast test-commands test-heavy lint demo bench bench-quick faults clean
+.PHONY: test test-fast coverage test-commands test-heavy lint demo bench bench-quick faults clean
 
 test: test-fast test-commands  ## unit tests, then whole commands: ten minutes
 
 test-fast: .venv/ready  ## unit tests and renderings, in process: under a minute
-	@echo "==> Unit tests with coverage (about a minute)"
+	@echo "==> Unit tests (under a minute)"
+	@$(PYTEST) -n $(WORKERS) --dist worksteal tests/unit
+
+coverage: .venv/ready  ## the same, and the lines of tracking/ and check.py that they run
+	@echo "==> Unit tests with coverage (two minutes)"
 	@$(PYTEST) -n $(WORKERS) --dist worksteal tests/unit $(COVERAGE)
 
 test-commands: .venv/ready  ## what users type: eight minutes

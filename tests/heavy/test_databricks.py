@@ -236,9 +236,11 @@ def serve(workspace: Workspace) -> Iterator[dict[str, str]]:
 
 
 RIVALS = f"""
-from {PACKAGE}.tracking import registry
+from {PACKAGE}.tracking import promotion
 decision = {{"metric": "accuracy", "score": 0.5}}
-print(registry.outdone("{MODEL}", "1", decision, set(), 1))
+options = promotion.PromoteOptions("{MODEL}", "accuracy")
+best = promotion.best_concurrent_version("1", decision, set(), options)
+print(None if best[0] == "1" else best)
 """
 
 

@@ -170,10 +170,10 @@ STRAY = f"""
 import sys
 from mlflow import MlflowClient
 sys.path.insert(0, "src")
-from {PACKAGE}.tracking import store
+from {PACKAGE}.tracking import recovery
 
 MlflowClient().create_run(sys.argv[1], tags={{"creation.id": "twice"}})
-store.discard(sys.argv[1], "tags.`creation.id` = 'twice'")
+recovery.end_runs(sys.argv[1], "tags.`creation.id` = 'twice'")
 """
 
 

@@ -1,9 +1,12 @@
 """Modules in process: a rendered project, a store copied from a template, sessions."""
 
+import functools
+import gc
 import importlib
 import json
 import logging
 import os
+import pkgutil
 import shutil
 import signal
 import sys
@@ -20,6 +23,16 @@ from runs import AUTHOR, NAME, PACKAGE, REPO, ROOT, Run, recorded
 from runs import run as run_command
 
 STEERING = ("MLFLOW_", "KEDRO_")
+MEMORY = Path("/dev/shm")  # a file system in memory, where temporary files cost less
+
+if MEMORY.is_dir() and shutil.disk_usage(MEMORY).free > 2e9:
+    os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(MEMORY))
+
+
+def pytest_collection_finish() -> None:
+    """Leave what was imported for the tests out of the search for garbage."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")
@@ -52,6 +65,16 @@ def importable(generated) -> Iterator[None]:
     sys.path.remove(str(generated / "src"))
 
 
+@pytest.fixture(scope="session", autouse=True)
+def schema_revision() -> None:
+    """Have MLflow find its newest schema once, not for each store's address."""
+    from mlflow.store.db import utils
+
+    utils._get_latest_schema_revision = functools.cache(
+        utils._get_latest_schema_revision
+    )
+
+
 def end_active_runs() -> None:
     """Take what a test has left active off MLflow's stack."""
     import mlflow
@@ -80,6 +103,8 @@ def restored_process() -> Iterator[None]:
         mlflow.set_tracking_uri(None)
         mlflow.set_registry_uri(None)
         mlflow.tracking.fluent._active_experiment_id = None
+        # By the ids of runs and models, which are the same in copies of a store.
+        mlflow.tracking._tracking_service.utils._artifact_repos_cache.clear()
     os.environ.clear()
     os.environ.update(before)
 
@@ -94,12 +119,27 @@ def clean_process(tmp_path, monkeypatch) -> Iterator[None]:
 
 @pytest.fixture
 def module(importable) -> Callable[[str], ModuleType]:
-    """Return a function that imports a module of the project: ``tracking.store``."""
+    """Return a function that imports a module of the project: ``schema``."""
 
     def load(name: str) -> ModuleType:
         return importlib.import_module(f"{PACKAGE}.{name}")
 
     return load
+
+
+@pytest.fixture(scope="session")
+def tracking_package(importable) -> ModuleType:
+    """Return the project's package ``tracking`` with all its modules imported."""
+    package = importlib.import_module(f"{PACKAGE}.tracking")
+    for found in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
+        importlib.import_module(found.name)
+    return package
+
+
+@pytest.fixture
+def tracking(tracking_package) -> ModuleType:
+    """Return ``tracking_package``; test files override this to prepare it."""
+    return tracking_package
 
 
 def make_project(generated: Path, empty_store: Path, folder: Path) -> Path:
@@ -180,13 +220,12 @@ def trained(shared, generated, empty_store) -> Path:
 
 
 @pytest.fixture(scope="session")
-def copy_store(importable) -> Callable[[Path, Path], Path]:
+def copy_store(tracking_package) -> Callable[[Path, Path], Path]:
     """Return a function that copies a project, and the paths in its store with it."""
-    from iris_flowers.tracking import store
 
     def copy(template: Path, folder: Path) -> Path:
         shutil.copytree(template, folder, symlinks=True)
-        store.bring_home(folder / "mlflow.db", folder)
+        tracking_package.database.relocate_artifacts(folder / "mlflow.db", folder)
         return folder
 
     return copy

@@ -66,7 +66,7 @@ def test_a_second_writer_waits_and_says_so_once(locks, file, caplog):
     thread, found = in_thread(lambda: hold(locks, file, run_id="2" * 32))
     while "Waiting" not in caplog.text:
         time.sleep(0.01)
-    time.sleep(3 * locks.POLL)
+    time.sleep(3 * locks.POLL_SECONDS)
     assert thread.is_alive() and caplog.text.count("Waiting") == 1
     first.release()
     thread.join(10)
@@ -162,8 +162,8 @@ def test_a_process_that_a_node_starts_does_not_wait_for_its_run(
     locks, file, monkeypatch
 ):
     first = hold(locks, file, run_id="a" * 32)
-    assert os.environ[locks.HOLDERS].endswith(":" + "a" * 32)
-    monkeypatch.setattr(locks, "LOADED", "another process")
+    assert os.environ[locks.HOLDERS_VARIABLE].endswith(":" + "a" * 32)
+    monkeypatch.setattr(locks, "PROCESS_TOKEN", "another process")
     hold(locks, file, timeout=0).release()
     first.release()
 
@@ -171,11 +171,11 @@ def test_a_process_that_a_node_starts_does_not_wait_for_its_run(
 def test_the_variable_for_processes_names_the_runs_that_are_under_way(locks, tmp_path):
     one = hold(locks, tmp_path / "a", run_id="a")
     two = hold(locks, tmp_path / "b", run_id="b")
-    assert os.environ[locks.HOLDERS].count(":") == 2
+    assert os.environ[locks.HOLDERS_VARIABLE].count(":") == 2
     one.release()
-    assert os.environ[locks.HOLDERS] == f"{locks.process()}:b"
+    assert os.environ[locks.HOLDERS_VARIABLE] == f"{locks.process_name()}:b"
     two.release()
-    assert locks.HOLDERS not in os.environ
+    assert locks.HOLDERS_VARIABLE not in os.environ
 
 
 def test_a_lock_dies_with_its_process(locks, file):
@@ -200,8 +200,8 @@ def test_what_is_interrupted_while_it_waits_holds_nothing(locks, tmp_path, monke
         raise KeyboardInterrupt
 
     monkeypatch.setattr(locks.time, "sleep", interrupt)
-    monkeypatch.setattr(locks, "LOADED", "another process")
-    monkeypatch.delenv(locks.HOLDERS)
+    monkeypatch.setattr(locks, "PROCESS_TOKEN", "another process")
+    monkeypatch.delenv(locks.HOLDERS_VARIABLE)
     with pytest.raises(KeyboardInterrupt):
         hold(locks, tmp_path / "a", tmp_path / "b")
     hold(locks, tmp_path / "a", timeout=0).release()
@@ -216,16 +216,16 @@ def test_a_folder_that_cannot_hold_locks_costs_one_warning(locks, tmp_path, capl
 
 
 def test_the_note_says_which_run_has_written_a_file(locks, file):
-    assert locks.writer(file) is None
+    assert locks.writing_run(file) is None
     first = hold(locks, file, run_id="a" * 32)
     file.write_text("new")
     assert locks.resolve(file) in first.written()
     first.release()
-    assert locks.writer(file) == "a" * 32
+    assert locks.writing_run(file) == "a" * 32
     hold(locks, file, run_id="b" * 32).release()  # which does not write it
-    assert locks.writer(file) == "a" * 32
+    assert locks.writing_run(file) == "a" * 32
     file.write_text("by hand")
-    assert locks.writer(file) == "changed since run " + "a" * 32
+    assert locks.writing_run(file) == "changed since run " + "a" * 32
 
 
 def test_a_run_that_was_never_opened_leaves_the_notes_as_they_were(locks, file):
@@ -235,7 +235,7 @@ def test_a_run_that_was_never_opened_leaves_the_notes_as_they_were(locks, file):
     second = locks.DataLocks([file], [], [])
     second.acquire(0)
     second.release()
-    assert locks.writer(file) == "a" * 32
+    assert locks.writing_run(file) == "a" * 32
     assert "holder" not in json.loads(locks.note_file(file).read_text())
 
 
@@ -244,14 +244,14 @@ def test_versioned_files_are_noted_without_a_lock(locks, tmp_path):
     file.parent.mkdir(parents=True)
     file.write_text("a version")
     hold(locks, run_id="a" * 32).release([file])
-    assert locks.writer(file) == "a" * 32
+    assert locks.writing_run(file) == "a" * 32
 
 
 @pytest.mark.parametrize("text", ["", "no JSON", "[]", "{}"])
 def test_a_damaged_note_says_nothing(locks, file, text):
     first = hold(locks, file)
     locks.note_file(file).write_text(text)
-    assert locks.writer(file) is None
+    assert locks.writing_run(file) is None
     assert "in use by another run" in refused(locks, file).message
     first.release()
 

@@ -6,6 +6,7 @@ import shutil
 import signal
 import sqlite3
 import threading
+from contextlib import closing
 from pathlib import Path
 
 import mlflow
@@ -46,12 +47,11 @@ def open_nested() -> None:
 
 def owed(project: Path) -> list[str]:
     """Return the runs that a folder still has to end."""
-    return [path.stem for path in (project / ".runs").glob("*.db")]
-
-
-@pytest.fixture
-def hooks(module):
-    return module("tracking.hooks")
+    found = []
+    for path in (project / ".runs").glob("*.db"):
+        with closing(sqlite3.connect(path)) as db:
+            found += [run for (run,) in db.execute("SELECT run FROM pending")]
+    return found
 
 
 @pytest.fixture
@@ -244,10 +244,10 @@ def test_an_interrupted_process_ends_its_runs(session_run, runs_of, project, mod
     hooks._end_open_runs()
 
 
-def test_sigterm_leaves_by_the_exit_handlers(session_run, hooks):
+def test_sigterm_leaves_by_the_exit_handlers(session_run, tracking):
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     session_run(one(succeed))
-    assert signal.getsignal(signal.SIGTERM) is hooks.exit_on_sigterm
+    assert signal.getsignal(signal.SIGTERM) is tracking.active_run.exit_on_sigterm
     with pytest.raises(SystemExit) as raised:
         signal.raise_signal(signal.SIGTERM)
     assert raised.value.code == 128 + signal.SIGTERM
@@ -289,7 +289,7 @@ def test_sessions_join_the_run_of_their_caller(session_run, runs_of, project):
 @pytest.fixture
 def launched(project, module) -> str:
     """Return the id of a run that this process is to join, by MLFLOW_RUN_ID."""
-    module("tracking.store").configure({}, project)
+    module("tracking.config").configure({}, project)
     run_id = mlflow.MlflowClient().create_run("0").info.run_id
     os.environ["MLFLOW_RUN_ID"] = run_id
     os.environ["MLFLOW_EXPERIMENT_NAME"] = "elsewhere"  # which the run decides
@@ -344,7 +344,9 @@ def test_mlflow_run_ends_its_run_or_the_next_start_does(
 def test_a_run_id_that_was_passed_to_workers_is_not_joined(
     launched, session_run, runs_of, module
 ):
-    module("tracking.store").export("MLFLOW_RUN_ID", launched)  # by an earlier session
+    module("tracking.environment").set_env(
+        "MLFLOW_RUN_ID", launched
+    )  # by an earlier session
     del os.environ["MLFLOW_EXPERIMENT_NAME"]
     session_run(one(succeed))
     assert [found.status for found in runs_of()] == ["RUNNING", "FINISHED"]
@@ -368,14 +370,14 @@ def test_a_parameter_that_is_new_is_warned_of(session_run, runs_of, messages):
     assert found.params == {"extra": "1"}
 
 
-def test_dotted_parameters_reach_their_groups(session_run, runs_of, hooks):
+def test_dotted_parameters_reach_their_groups(session_run, runs_of, tracking):
     given = {"model_options.C": 0.5, "extra": {"a": 1}}
     session_run(one(len, "params:model_options"), runtime_params=given)
     (found,) = runs_of()
     assert found.params["model_options.C"] == "0.5"
     assert found.params["model_options.max_iter"] == "200"
     assert found.params["extra.a"] == "1"
-    assert hooks.nested({"a": 1}) == {"a": 1}
+    assert tracking.parameters.expand_dotted({"a": 1}) == {"a": 1}
 
 
 PARAMETERS = {

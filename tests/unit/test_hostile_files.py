@@ -1,7 +1,6 @@
-"""``tracking.share``: files that ``kedro receive`` refuses, each with its line."""
+"""``tracking.commands.share``: files that are refused, each with its line."""
 
 import hashlib
-import importlib
 import io
 import json
 import os
@@ -14,20 +13,13 @@ import pytest
 import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from runs import PACKAGE
 
 RUN = "0" * 31 + "1"
 NOTE = "artifacts/note.txt"
 
 
 @pytest.fixture(scope="module")
-def share(importable):
-    """Return the module ``tracking.share`` of a rendered project."""
-    return importlib.import_module(f"{PACKAGE}.tracking.share")
-
-
-@pytest.fixture(scope="module")
-def good(tmp_path_factory, share) -> dict[str, bytes]:
+def good(tmp_path_factory, tracking_package) -> dict[str, bytes]:
     """Return the entries of a file with a run, a child run and a real model."""
     import mlflow.sklearn
     from sklearn.linear_model import LogisticRegression
@@ -58,7 +50,7 @@ def good(tmp_path_factory, share) -> dict[str, bytes]:
     child = {"info": {"status": "FAILED", **times}, "data": {"tags": origin}}
     about["children"].append({"run": child, "models": [], "children": []})
     file = folder.parent / "good.zip"
-    share.pack(about, folder, file)
+    tracking_package.commands.share.pack(about, folder, file)
     with zipfile.ZipFile(file) as made:
         return {name: made.read(name) for name in made.namelist()}
 
@@ -316,12 +308,12 @@ HOSTILE = {
 }
 
 
-def refusal(share, file: Path, folder: Path, **options) -> str:
+def refusal(tracking, file: Path, folder: Path, **options) -> str:
     """Return the line that refuses a file, of which nothing was written elsewhere."""
     folder.mkdir()
     before = set(folder.parent.rglob("*"))
-    with pytest.raises(share.Trouble) as caught:
-        share.unpack(file, folder, **options)
+    with pytest.raises(tracking.commands.project_runs.CommandError) as caught:
+        tracking.commands.share.unpack(file, folder, **options)
     written = set(folder.parent.rglob("*")) - before
     assert all(path.is_relative_to(folder) for path in written)
     assert caught.value.message.isprintable()
@@ -329,11 +321,11 @@ def refusal(share, file: Path, folder: Path, **options) -> str:
     return caught.value.message
 
 
-def test_a_good_file_is_taken(share, good, tmp_path):
+def test_a_good_file_is_taken(tracking, good, tmp_path):
     Zip(good).write(tmp_path / "good.zip")
     folder = tmp_path / "folder"
     folder.mkdir()
-    record = share.unpack(tmp_path / "good.zip", folder)
+    record = tracking.commands.share.unpack(tmp_path / "good.zip", folder)
     assert record.run.data.metrics[0].value == 0.5
     found = {p.relative_to(folder).as_posix(): p.read_bytes() for p in files(folder)}
     assert found == {k: v for k, v in good.items() if k != "record.json"}
@@ -344,30 +336,32 @@ def files(folder: Path) -> list[Path]:
 
 
 @pytest.mark.parametrize("name", HOSTILE)
-def test_a_hostile_file_is_refused(share, good, tmp_path, name):
+def test_a_hostile_file_is_refused(tracking, good, tmp_path, name):
     change, line = HOSTILE[name]
     made = Zip(good)
     change(made)
     made.write(tmp_path / "bad.zip")
-    assert line in refusal(share, tmp_path / "bad.zip", tmp_path / "folder")
+    assert line in refusal(tracking, tmp_path / "bad.zip", tmp_path / "folder")
 
 
 MODELS = list(HOSTILE)[list(HOSTILE).index("code_paths") :]
 
 
 @pytest.mark.parametrize("name", [*MODELS, "climbing path", "link", "other content"])
-def test_trust_takes_models_and_nothing_else(share, good, tmp_path, name):
+def test_trust_takes_models_and_nothing_else(tracking, good, tmp_path, name):
     change, line = HOSTILE[name]
     made = Zip(good)
     change(made)
     made.write(tmp_path / "bad.zip")
     if name not in MODELS:
         assert line in refusal(
-            share, tmp_path / "bad.zip", tmp_path / "folder", trust=True
+            tracking, tmp_path / "bad.zip", tmp_path / "folder", trust=True
         )
     else:
         (tmp_path / "folder").mkdir()
-        share.unpack(tmp_path / "bad.zip", tmp_path / "folder", trust=True)
+        tracking.commands.share.unpack(
+            tmp_path / "bad.zip", tmp_path / "folder", trust=True
+        )
 
 
 DAMAGES = {
@@ -394,11 +388,11 @@ def encrypted(data: bytes) -> bytes:
 
 
 @pytest.mark.parametrize("name", DAMAGES)
-def test_a_damaged_file_is_refused(share, good, tmp_path, name):
+def test_a_damaged_file_is_refused(tracking, good, tmp_path, name):
     Zip(good).write(tmp_path / "good.zip")
     data = DAMAGES[name]((tmp_path / "good.zip").read_bytes())
     (tmp_path / "bad.zip").write_bytes(data)
-    refusal(share, tmp_path / "bad.zip", tmp_path / "folder")
+    refusal(tracking, tmp_path / "bad.zip", tmp_path / "folder")
 
 
 names = st.text(st.sampled_from("a.\\/: ~C\0\nü"), max_size=12) | st.text(max_size=8)
@@ -406,8 +400,10 @@ names = st.text(st.sampled_from("a.\\/: ~C\0\nü"), max_size=12) | st.text(max_s
 
 @settings(deadline=None)
 @given(names)
-def test_a_path_that_is_taken_stays_within_its_folder_on_every_system(share, name):
-    if not share.PATH.fullmatch(name):
+def test_a_path_that_is_taken_stays_within_its_folder_on_every_system(
+    tracking_package, name
+):
+    if not tracking_package.commands.share.PATH.fullmatch(name):
         return
     for kind in (PurePosixPath, PureWindowsPath):
         path = kind(name)
@@ -419,7 +415,7 @@ def test_a_path_that_is_taken_stays_within_its_folder_on_every_system(share, nam
 @settings(max_examples=50, deadline=None)
 @given(st.lists(names, max_size=3))
 def test_nothing_is_unpacked_outside_of_the_folder(
-    share, good, tmp_path_factory, paths
+    tracking_package, good, tmp_path_factory, paths
 ):
     base = tmp_path_factory.mktemp("paths")
     made = Zip(good)
@@ -432,7 +428,7 @@ def test_nothing_is_unpacked_outside_of_the_folder(
     made.write(base / "made.zip")
     (base / "folder").mkdir()
     try:
-        share.unpack(base / "made.zip", base / "folder")
-    except share.Trouble:
+        tracking_package.commands.share.unpack(base / "made.zip", base / "folder")
+    except tracking_package.commands.project_runs.CommandError:
         pass
     assert {path.name for path in base.iterdir()} == {"made.zip", "folder"}

@@ -58,15 +58,15 @@ def lead_to(folder: Path) -> None:
 
 
 @pytest.fixture
-def record(module):
+def tracking(tracking):
     """Return the module under test."""
-    return module("tracking.record")
+    return tracking
 
 
 @pytest.fixture
 def trouble(module) -> type[Exception]:
     """Return the error that a command shows as one line."""
-    return module("tracking.runs").Trouble
+    return module("tracking.commands.project_runs").CommandError
 
 
 def trained_run():
@@ -87,13 +87,19 @@ def experiment(folder: Path) -> str:
 # A run as a whole
 
 
-def test_a_run_is_the_same_in_another_store(record, project, theirs, tmp_path):
+def test_a_run_is_the_same_in_another_store(tracking, project, theirs, tmp_path):
     run, folder = trained_run(), tmp_path / "record"
     made = run.info.run_id
     before = run_contents(f"sqlite:///{project}/mlflow.db", made)
-    about = json.loads(json.dumps(record.read(run, folder, project, with_user=False)))
+    about = json.loads(
+        json.dumps(
+            tracking.commands.record.read_record(run, folder, project, with_user=False)
+        )
+    )
     lead_to(theirs)
-    run_id = record.write(record.check(about), folder, experiment(theirs))
+    run_id = tracking.commands.record.write_record(
+        tracking.commands.record.parse_record(about), folder, experiment(theirs)
+    )
     after = run_contents(f"sqlite:///{theirs}/mlflow.db", run_id)
     assert after == before and run_id != made
     assert len(after["children"]) == 3
@@ -109,12 +115,16 @@ def test_a_run_is_the_same_in_another_store(record, project, theirs, tmp_path):
 
 
 def test_a_received_model_is_loaded_and_says_where_it_is(
-    record, project, theirs, tmp_path
+    tracking, project, theirs, tmp_path
 ):
-    about = record.read(trained_run(), tmp_path / "record", project, False)
+    about = tracking.commands.record.read_record(
+        trained_run(), tmp_path / "record", project, False
+    )
     lead_to(theirs)
-    found = record.check(about)
-    run_id = record.write(found, tmp_path / "record", experiment(theirs))
+    found = tracking.commands.record.parse_record(about)
+    run_id = tracking.commands.record.write_record(
+        found, tmp_path / "record", experiment(theirs)
+    )
     outputs = mlflow.get_run(run_id).outputs.model_outputs
     models = [MlflowClient().get_logged_model(o.model_id) for o in outputs]
     (model,) = (model for model in models if model.name == "model")
@@ -131,9 +141,11 @@ def test_a_received_model_is_loaded_and_says_where_it_is(
     assert list(loaded.predict(FLOWERS)) == ["setosa"]
 
 
-def test_what_belongs_to_one_machine_stays_there(record, project, tmp_path):
+def test_what_belongs_to_one_machine_stays_there(tracking, project, tmp_path):
     run = trained_run()
-    about = record.read(run, tmp_path / "record", project, with_user=False)
+    about = tracking.commands.record.read_record(
+        run, tmp_path / "record", project, with_user=False
+    )
     names = {file.name for file in (tmp_path / "record").rglob("*") if file.is_file()}
     assert {"run.json", "iris.csv", "model.skops", "note.txt"} <= names
     texts = [
@@ -144,55 +156,65 @@ def test_what_belongs_to_one_machine_stays_there(record, project, tmp_path):
     said = json.dumps(about) + "".join(texts)
     for told in (str(tmp_path), str(Path.home()), "mlflow.user"):
         assert told not in said
-    for field in record.OURS | record.LEADS:
+    for field in (
+        tracking.commands.record.STORE_FIELDS | tracking.commands.record.STORE_LINK_TAGS
+    ):
         assert f'"{field}"' not in json.dumps(about["run"])
-    with_user = record.read(run, tmp_path / "with", project, with_user=True)
+    with_user = tracking.commands.record.read_record(
+        run, tmp_path / "with", project, with_user=True
+    )
     tags = {tag["key"]: tag["value"] for tag in with_user["run"]["data"]["tags"]}
     assert tags["mlflow.user"] == run.data.tags["mlflow.user"]
 
 
-def test_a_run_that_has_not_ended_is_not_read(record, trouble, project, tmp_path):
+def test_a_run_that_has_not_ended_is_not_read(tracking, trouble, project, tmp_path):
     with mlflow.start_run() as run:
         with pytest.raises(trouble, match="has not ended yet"):
-            record.read(run, tmp_path / "record", project, False)
+            tracking.commands.record.read_record(
+                run, tmp_path / "record", project, False
+            )
 
 
-def test_a_run_of_nothing_is_read_and_written(record, project, theirs, tmp_path):
+def test_a_run_of_nothing_is_read_and_written(tracking, project, theirs, tmp_path):
     with mlflow.start_run() as run:
         pass
     found = mlflow.get_run(run.info.run_id)
-    about = record.check(record.read(found, tmp_path / "record", project, False))
+    about = tracking.commands.record.parse_record(
+        tracking.commands.record.read_record(found, tmp_path / "record", project, False)
+    )
     lead_to(theirs)
     where = experiment(theirs)
-    written = record.write(about, tmp_path / "record", where)
+    written = tracking.commands.record.write_record(about, tmp_path / "record", where)
     info = mlflow.get_run(written).info
     assert (info.run_name, info.status) == (run.info.run_name, "FINISHED")
 
 
 def test_an_interrupted_receiver_is_seen_and_forgotten(
-    record, project, theirs, tmp_path
+    tracking, project, theirs, tmp_path
 ):
     run = trained_run()
-    about = record.read(run, tmp_path / "record", project, False)
-    found = record.check(about)
+    about = tracking.commands.record.read_record(
+        run, tmp_path / "record", project, False
+    )
+    found = tracking.commands.record.parse_record(about)
     shutil.rmtree(tmp_path / "record" / "model1")
     (tmp_path / "record" / "model1").mkdir()
     (tmp_path / "record" / "model1" / "MLmodel").write_text("- no mapping\n")
     lead_to(theirs)
     where = experiment(theirs)
     with pytest.raises(TypeError):
-        record.write(found, tmp_path / "record", where)
+        tracking.commands.record.write_record(found, tmp_path / "record", where)
     (half,) = MlflowClient().search_runs([where])
     assert half.info.status == "RUNNING"
     assert half.data.tags["origin.incomplete"] == run.info.run_id
-    record.forget([half], where)
+    tracking.commands.record.delete_runs([half], where)
     assert MlflowClient().search_runs([where]) == []
     assert MlflowClient().search_logged_models([where]) == []
 
 
-def test_a_run_is_forgotten_with_its_children(record, project):
+def test_a_run_is_forgotten_with_its_children(tracking, project):
     run = trained_run()
-    record.forget([run], run.info.experiment_id)
+    tracking.commands.record.delete_runs([run], run.info.experiment_id)
     assert MlflowClient().search_runs([run.info.experiment_id]) == []
     assert MlflowClient().search_logged_models([run.info.experiment_id]) == []
 
@@ -216,20 +238,22 @@ def test_a_run_is_forgotten_with_its_children(record, project):
         (None, None),
     ],
 )
-def test_folders_and_credentials_are_not_told(record, text, shown):
+def test_folders_and_credentials_are_not_told(tracking, text, shown):
     project = Path("/home/me/project")
-    assert record.clean(text, project) == shown
-    assert record.clean({"a": [text]}, project) == {"a": [shown]}
+    assert tracking.commands.record.make_portable(text, project) == shown
+    assert tracking.commands.record.make_portable({"a": [text]}, project) == {
+        "a": [shown]
+    }
 
 
-def test_fields_tags_and_parameters_are_left_out(record):
+def test_fields_tags_and_parameters_are_left_out(tracking):
     found = {
         "user_id": "me",
         "tags": [{"key": "mlflow.user", "value": "me"}, {"key": "a", "value": "b"}],
         "list": ["user_id"],
     }
     left = {"user_id", "mlflow.user"}
-    assert record.clean(found, Path("/p"), left) == {
+    assert tracking.commands.record.make_portable(found, Path("/p"), left) == {
         "tags": [{"key": "a", "value": "b"}],
         "list": ["user_id"],
     }
@@ -257,27 +281,29 @@ def entries(**said: str) -> list:
         ("mlflow.modelVersions", False),
     ],
 )
-def test_names_are_those_that_mlflow_takes(record, key, fine):
+def test_names_are_those_that_mlflow_takes(tracking, key, fine):
     try:
-        record.check_keys([], entries(**{key: "x"}), [])
+        tracking.commands.record.check_keys([], entries(**{key: "x"}), [])
     except ValueError:
         assert not fine
     else:
         assert fine
 
 
-def test_values_are_as_long_as_mlflow_takes_them(record):
-    record.check_keys(entries(a="x" * 6000), entries(a="x" * 8000), [])
+def test_values_are_as_long_as_mlflow_takes_them(tracking):
+    tracking.commands.record.check_keys(
+        entries(a="x" * 6000), entries(a="x" * 8000), []
+    )
     with pytest.raises(ValueError, match="'a' is over 6000 characters"):
-        record.check_keys(entries(a="x" * 6001), [], [])
+        tracking.commands.record.check_keys(entries(a="x" * 6001), [], [])
     with pytest.raises(ValueError, match="'a' is over 8000 characters"):
-        record.check_keys([], entries(a="x" * 8001), [])
+        tracking.commands.record.check_keys([], entries(a="x" * 8001), [])
 
 
-def test_a_description_is_changed_where_there_is_one(record, tmp_path):
-    record.describe(tmp_path, run_id="1")
+def test_a_description_is_changed_where_there_is_one(tracking, tmp_path):
+    tracking.commands.record.edit_mlmodel(tmp_path, run_id="1")
     assert list(tmp_path.iterdir()) == []
     (tmp_path / "MLmodel").write_text("run_id: '0'\nname: ü\n", "utf-8")
-    record.describe(tmp_path, run_id="1")
+    tracking.commands.record.edit_mlmodel(tmp_path, run_id="1")
     said = yaml.safe_load((tmp_path / "MLmodel").read_text("utf-8"))
     assert said == {"run_id": "1", "name": "ü"}

@@ -32,16 +32,14 @@ def log(model, **tags: str) -> str:
 
 
 @pytest.fixture(scope="module")
-def template(trained, tmp_path_factory, importable):
+def template(trained, tmp_path_factory, tracking_package):
     """Return a copy of the trained project with three more models, and their URIs.
 
     The champion is version 1, of the training. ``weak`` hardly learns, ``strong`` is
     surer than the champion, and ``narrow`` knows two columns only.
     """
-    from iris_flowers.tracking import store
-
     folder = shutil.copytree(trained, tmp_path_factory.mktemp("template") / REPO)
-    store.bring_home(folder / "mlflow.db", folder)
+    tracking_package.database.relocate_artifacts(folder / "mlflow.db", folder)
     train = pd.read_parquet(folder / "data" / "02_intermediate" / "train.parquet")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{folder}/mlflow.db")
@@ -67,16 +65,16 @@ def uris(template) -> dict[str, str]:
 def project(template, module, tmp_path):
     """Return a copy of the template; MLflow is led to its store and experiment."""
     folder = shutil.copytree(template[0], tmp_path / REPO)
-    module("tracking.store").bring_home(folder / "mlflow.db", folder)
+    module("tracking.database").relocate_artifacts(folder / "mlflow.db", folder)
     os.environ["MLFLOW_TRACKING_URI"] = f"sqlite:///{folder}/mlflow.db"
     os.environ["MLFLOW_EXPERIMENT_NAME"] = PACKAGE
     return folder
 
 
 @pytest.fixture
-def registry(module, project):
+def tracking(tracking, project):
     """Return the module under test; MLflow is led to a store with a champion."""
-    return module("tracking.registry")
+    return tracking
 
 
 @pytest.fixture
@@ -93,15 +91,15 @@ def measure(module) -> Callable:
 
 
 @pytest.fixture
-def promote(registry, measure, test_rows) -> Callable[..., dict]:
+def promote(tracking, measure, test_rows) -> Callable[..., dict]:
     """Return a function that promotes a model in a run of its own."""
 
     def promoted(uri: str, measure: Callable = measure, **options):
         options = {"name": PACKAGE, "metric": "accuracy"} | options
-        chosen = registry.PromoteOptions(**options)
+        chosen = tracking.promotion.PromoteOptions(**options)
         with mlflow.start_run():
             found = measure(mlflow.pyfunc.load_model(uri).get_raw_model(), test_rows)
-            return registry.promote(uri, found, measure, test_rows, chosen)
+            return tracking.promotion.promote(uri, found, measure, test_rows, chosen)
 
     return promoted
 
@@ -223,7 +221,7 @@ def test_scoring_and_partial_runs_register_no_other_version(
 
 
 def test_the_decision_is_tagged_below_the_namespace_of_its_node(promote, uris, module):
-    namespace = module("tracking.provenance").namespace
+    namespace = module("tracking.names").node_namespace
     token = namespace.set("north")
     try:
         promote(uris["strong"])
@@ -232,10 +230,10 @@ def test_the_decision_is_tagged_below_the_namespace_of_its_node(promote, uris, m
     assert last_run().data.tags["north.registry.decision"] == "champion"
 
 
-def test_a_replay_registers_nothing(registry, uris, test_rows):
-    options = registry.PromoteOptions(PACKAGE, "a")
+def test_a_replay_registers_nothing(tracking, uris, test_rows):
+    options = tracking.promotion.PromoteOptions(PACKAGE, "a")
     with mlflow.start_run(tags={"replay.of": "0" * 32}):
-        decision = registry.promote(
+        decision = tracking.promotion.promote(
             uris["strong"], {}, lambda model, rows: {"a": 1.0}, test_rows, options
         )
     assert decision == {"decision": "none: a replay", "metric": "a", "score": 1.0}
@@ -333,10 +331,10 @@ def test_a_champion_that_cannot_be_loaded_is_named(promote, uris, project):
     assert promote(uris["strong"])["decision"] == "champion"
 
 
-def test_a_champion_that_todays_data_do_not_fit_gives_way(promote, uris, registry):
+def test_a_champion_that_todays_data_do_not_fit_gives_way(promote, uris, tracking):
     narrow = versions()[0].run_id, uris["narrow"]
     version = MlflowClient().create_model_version(PACKAGE, narrow[1], narrow[0])
-    registry.make(PACKAGE, "champion", version.version)
+    tracking.registry.set_alias(PACKAGE, "champion", version.version)
     decision = promote(uris["strong"])
     assert decision["decision"] == "champion"
     assert decision["against"].startswith("version 2, not comparable: ")
@@ -425,12 +423,12 @@ def test_first_trainings_at_once_leave_the_best_as_champion(promote, uris):
     assert kept[aliases("new")["champion"]] == 0.9
 
 
-def test_two_that_make_the_first_version_at_once_are_both_registered(registry, uris):
+def test_two_that_make_the_first_version_at_once_are_both_registered(tracking, uris):
     """Neither has seen the other's registered model."""
     client, numbers = MlflowClient(), []
     for name in ("weak", "strong"):
         model = client.get_logged_model(uris[name].rpartition("/")[2])
-        numbers.append(registry.register(model, "new", {}, new=True))
+        numbers.append(tracking.registry.register_version(model, "new", {}, new=True))
     assert numbers == ["1", "2"]
     assert versions("new")[0].run_id != versions("new")[1].run_id
 
@@ -438,48 +436,53 @@ def test_two_that_make_the_first_version_at_once_are_both_registered(registry, u
 # Parts
 
 
-def test_a_model_without_a_run_is_registered(registry, project):
+def test_a_model_without_a_run_is_registered(tracking, project):
     client = MlflowClient()
     experiment = client.get_experiment_by_name(PACKAGE).experiment_id
     model = client.create_logged_model(experiment, name="m")
     client.log_model_artifacts(model.model_id, str(project / "conf"))
     model = client.finalize_logged_model(model.model_id, "READY")
-    number = registry.register(model, "other", {"a": "b"}, new=True)
+    number = tracking.registry.register_version(model, "other", {"a": "b"}, new=True)
     (version,) = versions("other")
     assert (number, version.tags, version.run_id or None) == ("1", {"a": "b"}, None)
 
 
-def test_a_version_is_found_by_model_by_source_and_by_tag(registry, promote, uris):
+def test_a_version_is_found_by_model_by_source_and_by_tag(tracking, promote, uris):
     promote(uris["strong"])
     model = MlflowClient().get_logged_model(uris["strong"].rpartition("/")[2])
-    assert registry.find(model, PACKAGE, registry.latest(PACKAGE)) == "2"
+    assert (
+        tracking.registry.version_of(
+            model, PACKAGE, tracking.registry.latest_versions(PACKAGE)
+        )
+        == "2"
+    )
     # Older than the latest versions, of which the registry was asked.
-    assert registry.find(model, PACKAGE, {}) == "2"
-    assert registry.find(model, "another", {}) is None
+    assert tracking.registry.version_of(model, PACKAGE, {}) == "2"
+    assert tracking.registry.version_of(model, "another", {}) is None
 
 
-def test_the_latest_versions_are_known_and_no_others(registry):
+def test_the_latest_versions_are_known_and_no_others(tracking):
     client, source = MlflowClient(), versions()[0].source
-    for _ in range(registry.MOST_AT_ONCE):
+    for _ in range(tracking.registry.MAX_CONCURRENT):
         client.create_model_version(PACKAGE, source)
-    known = registry.latest(PACKAGE)
+    known = tracking.registry.latest_versions(PACKAGE)
     assert list(known) == [str(n) for n in range(21, 1, -1)]
 
 
-def test_no_champion_is_none(registry):
-    assert registry.champion(PACKAGE) == "1"
-    assert registry.champion("unknown") is None
+def test_no_champion_is_none(tracking):
+    assert tracking.registry.champion_version(PACKAGE) == "1"
+    assert tracking.registry.champion_version("unknown") is None
     MlflowClient().delete_registered_model_alias(PACKAGE, "champion")
-    assert registry.champion(PACKAGE) is None
+    assert tracking.registry.champion_version(PACKAGE) is None
 
 
 # Loading
 
 
-def test_the_run_names_the_model_that_it_loads(registry):
+def test_the_run_names_the_model_that_it_loads(tracking):
     uri = f"models:/{PACKAGE}@champion"
     with mlflow.start_run() as run:
-        model = registry.load_model(uri)
+        model = tracking.models.load_model(uri)
     (species,) = model.predict(FLOWERS)
     assert species == "setosa"
     run, (version,) = mlflow.get_run(run.info.run_id), versions()
@@ -494,44 +497,46 @@ def test_the_run_names_the_model_that_it_loads(registry):
     assert used.model_id == model_id
 
 
-def test_a_model_is_loaded_outside_of_a_run(registry):
+def test_a_model_is_loaded_outside_of_a_run(tracking):
     before = last_run().info.run_id
-    assert registry.load_model(f"models:/{PACKAGE}/1").predict(FLOWERS)
+    assert tracking.models.load_model(f"models:/{PACKAGE}/1").predict(FLOWERS)
     assert last_run().info.run_id == before
 
 
-def test_a_replay_loads_the_model_of_then(registry, uris, promote):
+def test_a_replay_loads_the_model_of_then(tracking, uris, promote):
     uri = f"models:/{PACKAGE}@champion"
     with mlflow.start_run() as then:
-        first = registry.load_model(uri)
+        first = tracking.models.load_model(uri)
     promote(uris["strong"])
     names = ("model.uri", "model.id")
     tags = mlflow.get_run(then.info.run_id).data.tags
     tags = {name: tags[name] for name in names} | {"replay.of": then.info.run_id}
     with mlflow.start_run(tags=tags):
-        again = registry.load_model(uri)
-        other = registry.load_model(f"models:/{PACKAGE}/2")
+        again = tracking.models.load_model(uri)
+        other = tracking.models.load_model(f"models:/{PACKAGE}/2")
     assert [m[-1].C for m in (first, again, other)] == [1.0, 1.0, 10.0]
 
 
 @pytest.mark.parametrize(
     "uri", [f"models:/{PACKAGE}/7", "models:/none@champion", "runs:/abc/model", "x"]
 )
-def test_a_model_that_cannot_be_loaded_is_named(registry, uri):
+def test_a_model_that_cannot_be_loaded_is_named(tracking, uri):
     with pytest.raises(ClickException) as caught:
-        registry.load_model(uri)
+        tracking.models.load_model(uri)
     assert caught.value.message.startswith(f"Cannot load the model {uri}: ")
     assert "\n" not in caught.value.message
     assert "train one with `kedro run`" in caught.value.message
 
 
-def test_a_node_promotes_what_it_has_logged(registry, uris, session_run):
+def test_a_node_promotes_what_it_has_logged(tracking, uris, session_run):
     """As in a pipeline of the user's own, which is not the training."""
 
     def node() -> str:
-        options = registry.PromoteOptions("mine", "a")
+        options = tracking.promotion.PromoteOptions("mine", "a")
         measured = {"a": 1.0}, lambda model, rows: {"a": 1.0}
-        return registry.promote(uris["weak"], *measured, FLOWERS, options)["decision"]
+        return tracking.promotion.promote(uris["weak"], *measured, FLOWERS, options)[
+            "decision"
+        ]
 
     pipeline = Pipeline([Node(node, None, "decision", name="only")])
     session_run(pipeline)

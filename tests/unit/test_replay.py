@@ -34,15 +34,15 @@ def git(project: Path, *words: str) -> str:
 
 
 @pytest.fixture
-def replay(module):
+def tracking(tracking):
     """Return the module under test."""
-    return module("tracking.replay")
+    return tracking
 
 
 @pytest.fixture
 def trouble(module) -> type[Exception]:
     """Return the error that a command shows as one line."""
-    return module("tracking.runs").Trouble
+    return module("tracking.commands.project_runs").CommandError
 
 
 @pytest.fixture
@@ -72,47 +72,47 @@ def artifact(found, name: str) -> Path:
 def log_diff(found, module, text: str):
     """Have a run record a change to its commit; return it."""
     artifact(found, "code.diff").write_text(text)
-    digest = module("tracking.provenance").md5(text.encode())
+    digest = module("tracking.datasets").md5(text.encode())
     return tagged(found.info.run_id, **{"git.dirty": "true", "git.diff": digest})
 
 
 # The options of then
 
 
-def test_the_recorded_options_and_inputs_are_read(replay, old):
-    about = replay.recorded_options(old, trust=False)
+def test_the_recorded_options_and_inputs_are_read(tracking, old):
+    about = tracking.commands.reproduce.recorded_options(old, trust=False)
     assert about["run"] == {"env": "local"}
     assert about["inputs"].keys() == {DATA}
 
 
-def test_a_run_without_options_cannot_be_replayed(replay, trouble, old, project):
+def test_a_run_without_options_cannot_be_replayed(tracking, trouble, old, project):
     artifact(old, "run.json").unlink()
     with mlflow.start_run() as foreign:
         pass
     for found in (old, foreign):
         said = f"Run {found.info.run_id} does not say how to repeat it: it was not made"
         with pytest.raises(trouble, match=said):
-            replay.recorded_options(found, trust=True)
+            tracking.commands.reproduce.recorded_options(found, trust=True)
 
 
-def test_a_received_run_takes_trust(replay, trouble, old):
+def test_a_received_run_takes_trust(tracking, trouble, old):
     received = tagged(old.info.run_id, **{"origin.run_id": "0" * 32})
     with pytest.raises(trouble, match="was received.*in environment, then use --trust"):
-        replay.recorded_options(received, trust=False)
-    assert replay.recorded_options(received, trust=True)["inputs"]
+        tracking.commands.reproduce.recorded_options(received, trust=False)
+    assert tracking.commands.reproduce.recorded_options(received, trust=True)["inputs"]
 
 
-def test_a_run_with_a_secret_parameter_cannot_be_replayed(replay, trouble, old):
+def test_a_run_with_a_secret_parameter_cannot_be_replayed(tracking, trouble, old):
     written = json.dumps({"run": {"params": {"token": "***"}}, "inputs": {}})
     artifact(old, "run.json").write_text(written)
     with pytest.raises(trouble, match="had a secret parameter, which was not recorded"):
-        replay.recorded_options(old, trust=True)
+        tracking.commands.reproduce.recorded_options(old, trust=True)
 
 
 # The code of then
 
 
-def test_the_code_of_the_commit_is_laid_out(replay, old, project, tmp_path):
+def test_the_code_of_the_commit_is_laid_out(tracking, old, project, tmp_path):
     parameters = project / "conf" / "base" / "parameters.yml"
     then = parameters.read_text()
     parameters.write_text(then + "# later\n")
@@ -122,7 +122,9 @@ def test_the_code_of_the_commit_is_laid_out(replay, old, project, tmp_path):
     git(project, "commit", "--quiet", "--all", "--message=second")
     (project / "conf" / "local" / "mine.yml").write_text("a: 1\n")
     copy = tmp_path / "copy"
-    with replay.recorded_code(old, [DATA], project, copy) as inside:
+    with tracking.commands.reproduce.recorded_code(
+        old, [DATA], project, copy
+    ) as inside:
         assert inside == copy
         assert (copy / "conf" / "base" / "parameters.yml").read_text() == then
         assert (copy / "conf" / "local" / "mine.yml").read_text() == "a: 1\n"
@@ -134,7 +136,7 @@ def test_the_code_of_the_commit_is_laid_out(replay, old, project, tmp_path):
 
 
 def test_inputs_that_git_does_not_keep_are_taken_from_here(
-    replay, old, project, tmp_path
+    tracking, old, project, tmp_path
 ):
     git(project, "rm", "--quiet", "--cached", DATA)
     ignore = project / ".gitignore"
@@ -142,26 +144,34 @@ def test_inputs_that_git_does_not_keep_are_taken_from_here(
     git(project, "commit", "--quiet", "--all", "--message=data outside of git")
     commit = {COMMIT: git(project, "rev-parse", "HEAD")}
     found, copy = tagged(old.info.run_id, **commit), tmp_path / "copy"
-    with replay.recorded_code(found, [DATA, "gone.csv"], project, copy) as inside:
+    with tracking.commands.reproduce.recorded_code(
+        found, [DATA, "gone.csv"], project, copy
+    ) as inside:
         assert (inside / DATA).resolve() == project / DATA
-        assert replay.digest(inside / DATA) == replay.digest(project / DATA)
-        assert replay.digest(inside / "gone.csv") == "-"
+        assert tracking.commands.reproduce.digest_or_dash(
+            inside / DATA
+        ) == tracking.commands.reproduce.digest_or_dash(project / DATA)
+        assert tracking.commands.reproduce.digest_or_dash(inside / "gone.csv") == "-"
     assert (project / DATA).exists()
 
 
-def test_the_changes_to_the_commit_are_applied(replay, old, project, module, tmp_path):
+def test_the_changes_to_the_commit_are_applied(
+    tracking, old, project, module, tmp_path
+):
     (project / "new.py").write_text("new = 1\n")
     (project / "pyproject.toml").write_text("# changed\n")
-    changes, digest = module("tracking.origin").diff(project)
+    changes, digest = module("tracking.code").uncommitted_changes(project)
     artifact(old, "code.diff").write_bytes(changes)
     found = tagged(old.info.run_id, **{"git.dirty": "true", "git.diff": digest})
     git(project, "stash", "--quiet", "--include-untracked")
-    with replay.recorded_code(found, [], project, tmp_path / "copy") as inside:
+    with tracking.commands.reproduce.recorded_code(
+        found, [], project, tmp_path / "copy"
+    ) as inside:
         assert (inside / "new.py").read_text() == "new = 1\n"
         assert (inside / "pyproject.toml").read_text() == "# changed\n"
 
 
-def test_a_project_below_the_top_of_its_repository(replay, old, project, tmp_path):
+def test_a_project_below_the_top_of_its_repository(tracking, old, project, tmp_path):
     top = tmp_path / "top"
     shutil.copytree(project / "conf", top / "inner" / "conf")
     (top / "beside.py").touch()
@@ -170,21 +180,25 @@ def test_a_project_below_the_top_of_its_repository(replay, old, project, tmp_pat
     git(top, "commit", "--quiet", "--message=first")
     found = tagged(old.info.run_id, **{COMMIT: git(top, "rev-parse", "HEAD")})
     copy = tmp_path / "copy"
-    with replay.recorded_code(found, [], top / "inner", copy) as inside:
+    with tracking.commands.reproduce.recorded_code(
+        found, [], top / "inner", copy
+    ) as inside:
         assert inside == copy / "inner"
         assert (inside / "conf" / "base" / "parameters.yml").is_file()
         assert (copy / "beside.py").is_file()
 
 
 def test_a_run_made_outside_of_git_takes_the_code_at_hand(
-    replay, old, project, tmp_path, capsys
+    tracking, old, project, tmp_path, capsys
 ):
     MlflowClient().delete_tag(old.info.run_id, COMMIT)
     inner = project / "src" / PACKAGE / "data"  # not the data that are left out
     inner.mkdir(parents=True)
     (inner / "__init__.py").touch()
     found, copy = mlflow.get_run(old.info.run_id), tmp_path / "copy"
-    with replay.recorded_code(found, [DATA], project, copy) as inside:
+    with tracking.commands.reproduce.recorded_code(
+        found, [DATA], project, copy
+    ) as inside:
         assert (inside / "src" / PACKAGE / "data" / "__init__.py").is_file()
         assert not (inside / "src").is_symlink()
         for name in (DATA, "pyproject.toml", "requirements.txt", "conf"):
@@ -194,14 +208,16 @@ def test_a_run_made_outside_of_git_takes_the_code_at_hand(
     assert (project / DATA).exists() and (project / "conf" / "base").exists()
 
 
-def test_a_commit_that_is_not_here_is_named(replay, trouble, old, project, tmp_path):
+def test_a_commit_that_is_not_here_is_named(tracking, trouble, old, project, tmp_path):
     where = {
         "mlflow.source.git.repoURL": "https://host/iris.git",
         "mlflow.source.git.branch": "topic",
     }
     found = tagged(old.info.run_id, **{COMMIT: "a" * 40}, **where)
     with pytest.raises(trouble) as caught:
-        with replay.recorded_code(found, [], project, tmp_path / "copy"):
+        with tracking.commands.reproduce.recorded_code(
+            found, [], project, tmp_path / "copy"
+        ):
             pass
     assert caught.value.message == (
         "Commit aaaaaaaaaaaa is not in this repository: fetch it from "
@@ -209,10 +225,10 @@ def test_a_commit_that_is_not_here_is_named(replay, trouble, old, project, tmp_p
     )
 
 
-def test_the_code_is_cleared_away_after_an_error(replay, old, project, tmp_path):
+def test_the_code_is_cleared_away_after_an_error(tracking, old, project, tmp_path):
     copy = tmp_path / "copy"
     with pytest.raises(KeyboardInterrupt):
-        with replay.recorded_code(old, [], project, copy):
+        with tracking.commands.reproduce.recorded_code(old, [], project, copy):
             raise KeyboardInterrupt
     assert not copy.exists()
     assert len(git(project, "worktree", "list").splitlines()) == 1
@@ -222,33 +238,41 @@ def test_the_code_is_cleared_away_after_an_error(replay, old, project, tmp_path)
     "noted", ["masked: it holds what looks like credentials", "0" * 32]
 )
 def test_changes_that_are_not_recorded_as_they_were_are_refused(
-    replay, trouble, old, noted
+    tracking, trouble, old, noted
 ):
     artifact(old, "code.diff").write_text("changed")
     found = tagged(old.info.run_id, **{"git.dirty": "true", "git.diff": noted})
     said = f"What differed from the commit is not recorded: {noted}."
     with pytest.raises(trouble, match=said):
-        replay.apply_changes(found, Path("."))
+        tracking.commands.reproduce.apply_changes(found, Path("."))
 
 
-def test_changes_that_do_not_apply_are_refused(replay, trouble, old, module, project):
+def test_changes_that_do_not_apply_are_refused(tracking, trouble, old, module, project):
     found = log_diff(old, module, "diff --git a/a.py b/a.py\nnonsense\n")
     with pytest.raises(trouble, match="git cannot apply code.diff: "):
-        replay.apply_changes(found, project)
+        tracking.commands.reproduce.apply_changes(found, project)
 
 
 # What differs here
 
 
-def test_what_differs_here_is_told(replay, old, project, module):
-    runs = module("tracking.runs")
-    then = runs.facts(old)
-    assert list(runs.differences(replay.facts_here(project), then)) == []
+def test_what_differs_here_is_told(tracking, old, project, module):
+    then = tracking.commands.project_runs.run_summary(old)
+    assert (
+        list(
+            tracking.commands.project_runs.differences(
+                tracking.commands.replay.local_summary(project), then
+            )
+        )
+        == []
+    )
     (project / "new.py").write_text("new = 1\n")
-    here = replay.facts_here(project)
-    ((section, name, now, noted),) = runs.differences(here, then)
+    here = tracking.commands.replay.local_summary(project)
+    ((section, name, now, noted),) = tracking.commands.project_runs.differences(
+        here, then
+    )
     assert (section, name, noted) == ("code", "diff", "none")
-    assert now == module("tracking.origin").diff(project)[1]
+    assert now == module("tracking.code").uncommitted_changes(project)[1]
 
 
 def test_a_dry_run_says_what_differs_and_runs_nothing(old, project, kedro_in_process):
@@ -296,21 +320,21 @@ def test_a_replay_that_cannot_be_says_so_before_it_computes(
 # The packages of then
 
 
-def test_packages_from_a_folder_cannot_be_had_again(replay, trouble, old, tmp_path):
+def test_packages_from_a_folder_cannot_be_had_again(tracking, trouble, old, tmp_path):
     line = "# mine==1.0 came from a folder or file of that machine\n"
     artifact(old, "packages.txt").write_text(f"# Python 3.11.1\n{line}")
     with pytest.raises(trouble) as caught:
-        replay.recorded_environment(old, tmp_path)
+        tracking.commands.reproduce.recorded_environment(old, tmp_path)
     assert caught.value.message == (
         "The packages cannot be had again: "
         "mine==1.0 came from a folder or file of that machine."
     )
 
 
-def test_an_environment_takes_uv(replay, trouble, old, tmp_path):
+def test_an_environment_takes_uv(tracking, trouble, old, tmp_path):
     os.environ["PATH"] = str(tmp_path)
     with pytest.raises(trouble, match="--env-manager=uv needs uv: `pip install uv`"):
-        replay.recorded_environment(old, tmp_path)
+        tracking.commands.reproduce.recorded_environment(old, tmp_path)
 
 
 @pytest.fixture
@@ -322,18 +346,18 @@ def with_uv(tmp_path) -> None:
 
 
 def test_an_interpreter_that_cannot_be_had_is_told(
-    replay, trouble, old, tmp_path, with_uv
+    tracking, trouble, old, tmp_path, with_uv
 ):
     found = tagged(old.info.run_id, **{"python.version": "3.99.0"})
     with pytest.raises(trouble, match=r"The packages cannot be had: .*3\.99\.0"):
-        replay.recorded_environment(found, tmp_path)
+        tracking.commands.reproduce.recorded_environment(found, tmp_path)
 
 
 def test_an_environment_holds_the_recorded_packages_only(
-    replay, old, tmp_path, with_uv
+    tracking, old, tmp_path, with_uv
 ):
     artifact(old, "packages.txt").write_text("# Python 3\n")
-    python = Path(replay.recorded_environment(old, tmp_path))
+    python = Path(tracking.commands.reproduce.recorded_environment(old, tmp_path))
     assert python.is_file() and python.is_relative_to(tmp_path)
     assert not list(tmp_path.rglob("*.dist-info"))
 
@@ -343,13 +367,13 @@ def test_an_environment_holds_the_recorded_packages_only(
 
 @pytest.mark.parametrize("code, status", [(0, "FINISHED"), (1, "FAILED")])
 def test_the_pipeline_runs_in_a_run_of_this_store(
-    replay, old, project, tmp_path, code, status
+    tracking, old, project, tmp_path, code, status
 ):
     os.environ |= {"PYTHONPATH": "/x", "KEDRO_MLFLOW_RUN_ID": "x"}
     used = {"model.uri": "models:/a@champion", "model.id": "m-1", "other": "x"}
     then = tagged(old.info.run_id, **used)
     command = [sys.executable, "-S", "-c", STARTED, str(code)]
-    new = replay.run_again(then, command, tmp_path, project)
+    new = tracking.commands.reproduce.run_again(then, command, tmp_path, project)
     assert new.info.status == status
     assert new.info.experiment_id == old.info.experiment_id
     tags = new.data.tags
@@ -363,30 +387,36 @@ def test_the_pipeline_runs_in_a_run_of_this_store(
 
 
 def test_a_pipeline_that_does_not_start_leaves_no_run(
-    replay, trouble, old, project, tmp_path
+    tracking, trouble, old, project, tmp_path
 ):
     with pytest.raises(trouble, match="The pipeline did not start"):
-        replay.run_again(old, ["git", "--version"], tmp_path, project)
+        tracking.commands.reproduce.run_again(
+            old, ["git", "--version"], tmp_path, project
+        )
     found = MlflowClient().search_runs([old.info.experiment_id])
     assert [run.info.run_id for run in found] == [old.info.run_id]
 
 
 def test_a_replay_that_is_terminated_ends_its_run_as_killed(
-    replay, old, project, tmp_path, module
+    tracking, old, project, tmp_path, module
 ):
-    signal.signal(signal.SIGTERM, module("tracking.hooks").exit_on_sigterm)
+    signal.signal(signal.SIGTERM, module("tracking.active_run").exit_on_sigterm)
     stop = "kill -TERM $PPID; exec sleep 60"
     with pytest.raises(SystemExit, match="143"):
-        replay.run_again(old, ["sh", "-c", stop], tmp_path, project)
+        tracking.commands.reproduce.run_again(
+            old, ["sh", "-c", stop], tmp_path, project
+        )
     assert [run.status for run in recorded(project)] == ["FINISHED", "KILLED"]
     assert list((project / ".runs").glob("*.db")) == []
 
 
 def test_a_replay_whose_interpreter_is_gone_ends_its_run_as_killed(
-    replay, old, project, tmp_path
+    tracking, old, project, tmp_path
 ):
     with pytest.raises(FileNotFoundError):
-        replay.run_again(old, [str(tmp_path / "none")], tmp_path, project)
+        tracking.commands.reproduce.run_again(
+            old, [str(tmp_path / "none")], tmp_path, project
+        )
     assert [run.status for run in recorded(project)] == ["FINISHED", "KILLED"]
 
 
@@ -405,27 +435,31 @@ def log(strength: float, metric: float):
 
 
 def test_equal_models_and_metrics_are_equal_wherever_they_were_logged(
-    replay, old, project
+    tracking, old, project
 ):
     assert old.info.experiment_id == "1"
     one, same, other = log(1.0, 0.5), log(1.0, 0.5), log(2.0, 0.75)
-    rows = list(replay.outcome(one, same))
+    rows = list(tracking.commands.replay.compare_outcome(one, same))
     fingerprint = rows[1][1]
     assert re.fullmatch("[0-9a-f]{32}", fingerprint)
     assert rows == [
         ("accuracy", "0.5", "0.5"),
         ("model model", fingerprint, fingerprint),
     ]
-    metric, model, parameter = replay.outcome(one, other)
+    metric, model, parameter = tracking.commands.replay.compare_outcome(one, other)
     assert metric == ("accuracy", "0.5", "0.75")
     assert model[0] == "model model" and model[1] == fingerprint != model[2]
     assert parameter == ("parameters C", "1.0", "2.0")
 
 
-def test_what_only_one_has_is_told(replay, old, project):
+def test_what_only_one_has_is_told(tracking, old, project):
     with mlflow.start_run(experiment_id="1") as active:
         mlflow.log_metric("new", 1.0)
-    rows = list(replay.outcome(old, mlflow.get_run(active.info.run_id)))
+    rows = list(
+        tracking.commands.replay.compare_outcome(
+            old, mlflow.get_run(active.info.run_id)
+        )
+    )
     found = {name: values for name, *values in rows}
     assert found["new"] == ["-", "1.0"]
     assert found["accuracy"][1] == "-" and found["model model"][1] == "-"
@@ -433,15 +467,15 @@ def test_what_only_one_has_is_told(replay, old, project):
     assert found["data iris"][1] == "-"
 
 
-def test_files_that_say_when_and_where_do_not_count(replay, tmp_path):
+def test_files_that_say_when_and_where_do_not_count(tracking, tmp_path):
     for name in ("MLmodel", "conda.yaml", "requirements.txt"):
         (file := tmp_path / name).write_text("now and here")
-        assert replay.learnt(file) == b""
+        assert tracking.commands.replay.fingerprint_file(file) == b""
     (file := tmp_path / "model.pkl").write_bytes(b"learnt")
-    assert replay.learnt(file) == b"learnt"
+    assert tracking.commands.replay.fingerprint_file(file) == b"learnt"
 
 
-def test_ids_and_names_in_a_model_do_not_count(replay, tmp_path):
+def test_ids_and_names_in_a_model_do_not_count(tracking, tmp_path):
     found = []
     for number, content in ((1, b"a"), (2, b"a"), (3, b"b")):
         file = tmp_path / f"{number}.skops"
@@ -449,5 +483,5 @@ def test_ids_and_names_in_a_model_do_not_count(replay, tmp_path):
             schema = {"__id__": number, "file": f"{number}.npy"}
             made.writestr("schema.json", json.dumps(schema))
             made.writestr(f"{number}.npy", content)
-        found.append(replay.learnt(file))
+        found.append(tracking.commands.replay.fingerprint_file(file))
     assert found[0] == found[1] != found[2]

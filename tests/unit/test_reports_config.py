@@ -98,17 +98,17 @@ def test_a_run_that_cannot_be_started_is_ended(session_run, runs_of, monkeypatch
 
 
 @pytest.fixture
-def registry(module, project):
+def tracking(tracking, project):
     mlflow.set_tracking_uri(f"sqlite:///{project / 'mlflow.db'}")
-    return module("tracking.registry")
+    return tracking
 
 
 ROWS = pd.DataFrame({"x": [0.0, 1.0, 2.0, 3.0], "y": ["a", "a", "b", "b"]})
 
 
 @pytest.fixture
-def log(registry, module):
-    portable = module("tracking.provenance").portable
+def log(tracking, module):
+    portable = module("tracking.models").sklearn_log_kwargs
 
     def log_model(C=1.0):
         model = LogisticRegression(C=C).fit(ROWS[["x"]], ROWS["y"])
@@ -122,37 +122,37 @@ def log(registry, module):
 
 
 @pytest.fixture
-def promote(registry):
-    options = registry.PromoteOptions("iris", "accuracy")
+def promote(tracking):
+    options = tracking.promotion.PromoteOptions("iris", "accuracy")
 
     def measure(model, rows):
         return {"accuracy": model.score(rows[["x"]], rows["y"])}
 
     def call(uri, measure=measure):
         with mlflow.start_run():
-            return registry.promote(uri, {}, measure, ROWS, options)
+            return tracking.promotion.promote(uri, {}, measure, ROWS, options)
 
     return call
 
 
-def test_what_was_reported_of_another_model_does_not_decide(log, registry, caplog):
-    options = registry.PromoteOptions("iris", "accuracy")
+def test_what_was_reported_of_another_model_does_not_decide(log, tracking, caplog):
+    options = tracking.promotion.PromoteOptions("iris", "accuracy")
     uri = log()
     with mlflow.start_run():
-        decision = registry.promote(
+        decision = tracking.promotion.promote(
             uri, {"accuracy": 1.0}, lambda *_: {"accuracy": 0.5}, ROWS, options
         )
     assert decision["score"] == 0.5
     assert "The reported accuracy, 1, is not that of the model models:/" in caplog.text
 
 
-def pretend_old(monkeypatch, registry, version="1.7.0"):
+def pretend_old(monkeypatch, tracking, version="1.7.0"):
     """Have this environment be of another version of scikit-learn."""
-    monkeypatch.setattr(registry.metadata, "version", lambda name: version)
+    monkeypatch.setattr(tracking.models.metadata, "version", lambda name: version)
 
 
 def test_a_champion_that_fails_by_its_environment_stays(
-    log, promote, registry, monkeypatch
+    log, promote, tracking, monkeypatch
 ):
     promote(log())
     second = log(2.0)
@@ -164,20 +164,20 @@ def test_a_champion_that_fails_by_its_environment_stays(
         return champion(self, X)
 
     monkeypatch.setattr(LogisticRegression, "predict", predict)
-    pretend_old(monkeypatch, registry)
+    pretend_old(monkeypatch, tracking)
     with pytest.raises(ClickException) as caught:
         promote(second)
     said = caught.value.message
     assert "version 1 of iris" in said and "multi_class" in said
     assert re.search(r"scikit-learn 1\.\d+\.\d+, here is 1.7.0", said)
     assert re.search(r"pip install scikit-learn==1\.\d+\.\d+", said)
-    assert registry.champion("iris") == "1"
+    assert tracking.registry.champion_version("iris") == "1"
 
 
 @pytest.mark.parametrize(
     "error", [MemoryError("no memory"), OSError("disk"), AttributeError("x")]
 )
-def test_what_is_not_about_the_data_fails_the_node(log, promote, registry, error):
+def test_what_is_not_about_the_data_fails_the_node(log, promote, tracking, error):
     promote(log())
     second, count = log(), []
 
@@ -189,10 +189,10 @@ def test_what_is_not_about_the_data_fails_the_node(log, promote, registry, error
 
     with pytest.raises(ClickException, match="The champion, version 1, cannot be meas"):
         promote(second, measure)
-    assert registry.champion("iris") == "1"
+    assert tracking.registry.champion_version("iris") == "1"
 
 
-def test_data_that_do_not_fit_the_champion_replace_it(log, promote, registry):
+def test_data_that_do_not_fit_the_champion_replace_it(log, promote, tracking):
     promote(log())
     second, count = log(), []
 
@@ -209,7 +209,7 @@ def test_data_that_do_not_fit_the_champion_replace_it(log, promote, registry):
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_a_champion_whose_metric_is_no_number_is_not_comparable(
-    log, promote, registry, value
+    log, promote, tracking, value
 ):
     promote(log())
     second, values = log(), iter([0.5, value])
@@ -223,18 +223,18 @@ def test_a_champion_whose_metric_is_no_number_is_not_comparable(
 
 
 def test_scoring_names_the_versions_of_a_model_that_does_not_work_here(
-    log, registry, monkeypatch
+    log, tracking, monkeypatch
 ):
     uri = log()
-    pretend_old(monkeypatch, registry)
-    assert registry.load_model(uri)  # another version that works
+    pretend_old(monkeypatch, tracking)
+    assert tracking.models.load_model(uri)  # another version that works
 
     def predict(self, X):
         raise AttributeError("no attribute 'multi_class'")
 
     monkeypatch.setattr(LogisticRegression, "predict", predict)
     with pytest.raises(ClickException) as caught:
-        registry.load_model(uri)
+        tracking.models.load_model(uri)
     assert "does not work here" in caught.value.message
     assert "pip install scikit-learn==" in caught.value.message
 
@@ -280,7 +280,7 @@ def test_the_check_knows_the_settings_of_mlflow_yml(check_table, project, env):
 
 
 def test_another_plugin_that_records_is_named(
-    session_run, module, tmp_path, monkeypatch, caplog
+    session_run, tracking, tmp_path, monkeypatch, caplog
 ):
     about = tmp_path / "site" / "kedro_mlflow-2.0.3.dist-info"
     about.mkdir(parents=True)
@@ -292,8 +292,7 @@ def test_another_plugin_that_records_is_named(
     assert "The plugin kedro-mlflow is installed" in caplog.text
     assert 'DISABLE_HOOKS_FOR_PLUGINS = ("kedro_mlflow", "kedro-mlflow")' in caplog.text
     caplog.clear()
-    hooks = module("tracking.hooks")
     disabled = {"DISABLE_HOOKS_FOR_PLUGINS": ("kedro_mlflow", "kedro-mlflow")}
-    monkeypatch.setattr(hooks, "settings", SimpleNamespace(**disabled))
-    hooks.warn_of_kedro_mlflow()
+    monkeypatch.setattr(tracking.config, "settings", SimpleNamespace(**disabled))
+    tracking.config.warn_of_kedro_mlflow()
     assert not caplog.text

@@ -54,7 +54,7 @@ def said():
         lines.append(record.getMessage())
         return True
 
-    names = (f"{PACKAGE}.tracking.{name}" for name in ("artifacts", "provenance"))
+    names = (f"{PACKAGE}.tracking.{name}" for name in ("artifacts", "code", "datasets"))
     loggers = [logging.getLogger(name) for name in names]
     for logger in loggers:
         logger.addFilter(keep)
@@ -115,12 +115,12 @@ def test_a_diff_without_secrets_can_be_replayed(module, project):
     commit(project)
     code = "token = tokenizer(text)\nsort_key = 'name'\n"
     (project / "new.py").write_text(code)
-    changes, digest = module("tracking.origin").diff(project)
+    changes, digest = module("tracking.code").uncommitted_changes(project)
     assert code.splitlines()[0].encode() in changes and len(digest) == 32
 
 
 def test_what_an_older_run_shows_is_not_shared(
-    project, session_run, runs_of, module, tmp_path
+    project, session_run, runs_of, tracking, tmp_path
 ):
     commit(project)
     (project / "new.py").write_text("x = 1\n")
@@ -131,10 +131,13 @@ def test_what_an_older_run_shows_is_not_shared(
     folder = project / "mlruns" / PACKAGE / run_id / "artifacts" / "environment"
     changes = folder / "code.diff"
     changes.write_text(changes.read_text().replace("x = 1", "password = 'V01'"))
-    record = module("tracking.record")
-    about = record.read(client.get_run(run_id), tmp_path / "new", project, False)
+    about = tracking.commands.record.read_record(
+        client.get_run(run_id), tmp_path / "new", project, False
+    )
     assert SECRET not in json.dumps(about) + everything_in(tmp_path / "new")
-    tags = record.pairs(record.check(about).run.data.tags)
+    tags = tracking.commands.record.by_key(
+        tracking.commands.record.parse_record(about).run.data.tags
+    )
     assert tags["git.diff"].startswith("masked: ")
 
 
@@ -148,18 +151,18 @@ def test_the_diff_is_of_the_projects_folder(module, tmp_path):
     for name in ("other/a.py", "apps/iris/a.py"):
         (tmp_path / name).write_text("a = 1\n")
     commit(tmp_path)
-    origin, provenance = module("tracking.origin"), module("tracking.provenance")
-    state = provenance.git_state(project)
+    code = module("tracking.code")
+    state = code.git_state(project)
     assert state["git.dirty"] == "false" and "git.dirty_outside" not in state
     (tmp_path / "other" / "a.py").write_text("a = 2\n")
     (tmp_path / "apps" / "new.py").write_text("password = 'V01'\n")
-    state = provenance.git_state(project)
+    state = code.git_state(project)
     assert (state["git.dirty"], state["git.dirty_outside"]) == ("false", "true")
     (project / "a.py").write_text("a = 3\n")
     (project / "conf" / "local" / "x.yml").write_text("password: V01\n")
-    assert provenance.git_state(project)["git.dirty"] == "true"
+    assert code.git_state(project)["git.dirty"] == "true"
     git(tmp_path, "config", "diff.relative", "true")
-    changes, _ = origin.diff(project)
+    changes, _ = code.uncommitted_changes(project)
     assert [line for line in changes.decode().splitlines() if "diff --git" in line] == [
         "diff --git a/apps/iris/a.py b/apps/iris/a.py"
     ]
@@ -188,7 +191,7 @@ def test_gits_refusal_is_said_once(
     assert "dubious ownership" in refusal
     assert f"git config --global --add safe.directory {of_another_owner}" in refusal
     assert said().count("dubious") == 1 and one.status == "FINISHED"
-    replay, found = module("tracking.replay"), mlflow.get_run(one.id)
+    replay, found = module("tracking.commands.reproduce"), mlflow.get_run(one.id)
     copy = of_another_owner.parent / "copy"
     with replay.recorded_code(found, [], of_another_owner, copy):
         assert "made where git refused (detected dubious" in capsys.readouterr().out
@@ -217,7 +220,10 @@ def test_a_replay_says_why_a_commit_cannot_be_had(
     mlflow.set_tracking_uri(f"sqlite:///{project}/mlflow.db")
     with mlflow.start_run(tags={"mlflow.source.git.commit": "0123456789ab" * 3}) as one:
         pass
-    replay, trouble = module("tracking.replay"), module("tracking.runs").Trouble
+    replay, trouble = (
+        module("tracking.commands.reproduce"),
+        module("tracking.commands.project_runs").CommandError,
+    )
     with pytest.raises(trouble, match=why):
         with replay.recorded_code(
             mlflow.get_run(one.info.run_id), [], project, tmp_path / "c"
@@ -228,8 +234,7 @@ def test_a_replay_says_why_a_commit_cannot_be_had(
 @pytest.mark.parametrize(
     "broken", ["no commit", "broken worktree", "no git", "outside"]
 )
-def test_other_reasons_for_no_commit(module, project, monkeypatch, broken, said):
-    provenance = module("tracking.provenance")
+def test_other_reasons_for_no_commit(tracking, project, monkeypatch, broken, said):
     if broken == "no commit":
         git(project, "init", "--quiet")
     elif broken == "broken worktree":
@@ -237,7 +242,7 @@ def test_other_reasons_for_no_commit(module, project, monkeypatch, broken, said)
     elif broken == "no git":
         (project / ".git").mkdir()
         monkeypatch.setenv("PATH", "")
-    state = provenance.git_state(project)
+    state = tracking.code.git_state(project)
     reasons = {
         "broken worktree": "not a git repository: /not/there",
         "no git": "git is not installed",

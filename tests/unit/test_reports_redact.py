@@ -126,9 +126,9 @@ KEPT = [(name, text) for name, texts in PLAIN.items() for text in texts]
 
 
 @pytest.fixture
-def redact(module):
+def tracking(tracking):
     """Return the module under test."""
-    return module("tracking.redact")
+    return tracking
 
 
 def as_diff(name: str, text: str) -> str:
@@ -141,49 +141,49 @@ def as_diff(name: str, text: str) -> str:
 
 
 @pytest.mark.parametrize("name", SECRET_NAMES.split())
-def test_names_are_secret_by_their_ending(redact, name):
-    assert redact.is_secret(name)
-    assert redact.parameters({"a": [{name: "V01"}]}) == {"a": [{name: "***"}]}
+def test_names_are_secret_by_their_ending(tracking, name):
+    assert tracking.secret_names.is_secret(name)
+    assert tracking.redact.mask_values({"a": [{name: "V01"}]}) == {"a": [{name: "***"}]}
 
 
 @pytest.mark.parametrize("name", PLAIN_NAMES.split())
-def test_other_names_are_not(redact, name):
-    assert not redact.is_secret(name)
-    assert redact.parameters({name: "V01"}) == {name: "V01"}
+def test_other_names_are_not(tracking, name):
+    assert not tracking.secret_names.is_secret(name)
+    assert tracking.redact.mask_values({name: "V01"}) == {name: "V01"}
 
 
 @pytest.mark.parametrize("name, text", CASES)
-def test_secrets_are_hidden_in_files_and_in_their_diffs(redact, name, text):
-    hidden = redact.file(name, text)
+def test_secrets_are_hidden_in_files_and_in_their_diffs(tracking, name, text):
+    hidden = tracking.redact.file(name, text)
     assert SECRET not in hidden and "***" in hidden
     assert hidden.count("\n") == text.count("\n")
-    hidden = redact.diff(as_diff(name, text))
+    hidden = tracking.redact.diff(as_diff(name, text))
     assert SECRET not in hidden and "***" in hidden
     signs = [line[:1] for line in as_diff(name, text).split("\n")]
     assert [line[:1] for line in hidden.split("\n")] == signs
 
 
 @pytest.mark.parametrize("name, text", KEPT)
-def test_everything_else_stays(redact, name, text):
-    assert redact.file(name, text) == text
+def test_everything_else_stays(tracking, name, text):
+    assert tracking.redact.file(name, text) == text
     changes = as_diff(f"conf/{name}", text)
-    assert redact.diff(changes) == changes
+    assert tracking.redact.diff(changes) == changes
 
 
-def test_hiding_twice_changes_nothing(redact):
+def test_hiding_twice_changes_nothing(tracking):
     for name, text in CASES:
-        hidden = redact.file(name, text)
-        assert redact.file(name, hidden) == hidden
+        hidden = tracking.redact.file(name, text)
+        assert tracking.redact.file(name, hidden) == hidden
 
 
-def test_both_sides_of_a_change_and_what_is_around_it_are_hidden(redact):
+def test_both_sides_of_a_change_and_what_is_around_it_are_hidden(tracking):
     changes = (
         "diff --git a/conf/a.yml b/conf/a.yml\n--- a/conf/a.yml\n+++ b/conf/a.yml\n"
         "@@ -1,4 +1,4 @@ token: V01\n x: 1\n-password: V01old\n+password: V01new\n"
         " api_key: V01\n+y: 2\n\\ No newline at end of file\n"
         "diff --git a/code.py b/code.py\n@@ -1 +1 @@\n-token = 1\n+token = f(x)\n"
     )
-    assert redact.diff(changes) == (
+    assert tracking.redact.diff(changes) == (
         "diff --git a/conf/a.yml b/conf/a.yml\n--- a/conf/a.yml\n+++ b/conf/a.yml\n"
         "@@ -1,4 +1,4 @@ token: ***\n x: 1\n-password: ***\n+password: ***\n"
         " api_key: ***\n+y: 2\n\\ No newline at end of file\n"
@@ -200,7 +200,7 @@ class Service:
     retries: int
 
 
-def test_parameters_keep_their_shape(redact):
+def test_parameters_keep_their_shape(tracking):
     given = {
         "services": [Service("https://me:V01@host", "V01", 3), {"dbPassword": "V01"}],
         "secrets": {"one": 1, "two": ["V01"], "on": True},
@@ -208,7 +208,7 @@ def test_parameters_keep_their_shape(redact):
         "stripe_key": 5,
         "size": (1, 2),
     }
-    assert redact.parameters(given) == {
+    assert tracking.redact.mask_values(given) == {
         "services": [
             {"url": "https://***@host", "api_key": "***", "retries": 3},
             {"dbPassword": "***"},
@@ -220,32 +220,34 @@ def test_parameters_keep_their_shape(redact):
     }
 
 
-def test_a_traceback_keeps_its_code_and_hides_its_message(redact):
+def test_a_traceback_keeps_its_code_and_hides_its_message(tracking):
     text = (
         "Traceback (most recent call last):\n"
         '  File "/x/nodes.py", line 3, in train\n    token = tokenizer(x, token=y)\n'
         '    login(password="V01")\n'
         "ValueError: no answer with password=V01 from http://me:V01@host\n"
     )
-    hidden = redact.traceback(text)
+    hidden = tracking.redact.traceback(text)
     assert SECRET not in hidden and "    token = tokenizer(x, token=y)\n" in hidden
 
 
-def test_variables_of_secret_names_are_hidden_by_their_values(redact, monkeypatch):
+def test_variables_of_secret_names_are_hidden_by_their_values(tracking, monkeypatch):
     monkeypatch.setenv("WAREHOUSE_PASSWORD", "V01-long-enough")
     monkeypatch.setenv("SHORT_PASSWORD", "iris")
-    assert redact.code("x = 'V01-long-enough' or iris") == "x = '***' or iris"
+    assert tracking.redact.code("x = 'V01-long-enough' or iris") == "x = '***' or iris"
 
 
 @pytest.mark.parametrize("name", ["PWD", "OLDPWD", "SSH_ASKPASS", "APP_SECRET"])
-def test_a_path_in_a_variable_is_no_secret(redact, monkeypatch, tmp_path, name):
+def test_a_path_in_a_variable_is_no_secret(tracking, monkeypatch, tmp_path, name):
     monkeypatch.setenv(name, str(tmp_path))
     address = f"sqlite:///{tmp_path}/mlflow.db"
-    assert redact.mask(address) == address
+    assert tracking.redact.mask(address) == address
 
 
-def test_a_user_is_hidden_with_the_password_that_is_known(redact, monkeypatch):
+def test_a_user_is_hidden_with_the_password_that_is_known(tracking, monkeypatch):
     address = "postgresql+psycopg2://aurelia:swordfish@host/db"
     monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
-    assert redact.mask(address) == "postgresql+psycopg2://***@host/db"
-    assert redact.mask(redact.mask(address)) == redact.mask(address)
+    assert tracking.redact.mask(address) == "postgresql+psycopg2://***@host/db"
+    assert tracking.redact.mask(tracking.redact.mask(address)) == tracking.redact.mask(
+        address
+    )

@@ -1,4 +1,4 @@
-"""``tracking.runs``: ``kedro runs`` and ``kedro runs diff`` on a real store."""
+"""``tracking.commands.runs``: ``kedro runs`` and its ``diff`` on a real store."""
 
 import os
 import socket
@@ -35,9 +35,9 @@ def project(three_runs, copy_store, tmp_path):
 
 
 @pytest.fixture
-def runs(module):
+def tracking(tracking):
     """Return the module under test."""
-    return module("tracking.runs")
+    return tracking
 
 
 @pytest.fixture
@@ -153,7 +153,7 @@ def test_metrics_data_and_pipelines_differ_too(three_runs, kedro):
     assert ["parameters", "model_options.C", "1.0", "-"] in lines
 
 
-def test_a_run_that_cannot_be_found_is_named(runs, project, kedro):
+def test_a_run_that_cannot_be_found_is_named(tracking, project, kedro):
     one, other, last = recorded(project)
     MlflowClient().delete_run(one.id)
     MlflowClient().set_tag(other.id, "origin.incomplete", "0" * 32)
@@ -165,15 +165,15 @@ def test_a_run_that_cannot_be_found_is_named(runs, project, kedro):
         one.id: f"Run {one.id} was deleted: `mlflow runs restore --run-id {one.id}`",
         other.id: f"Run {other.id} is half received: receive its file again.",
     }.items():
-        with pytest.raises(runs.Trouble) as caught:
-            runs.find(given)
+        with pytest.raises(tracking.commands.project_runs.CommandError) as caught:
+            tracking.commands.project_runs.resolve_run(given)
         assert said in caught.value.message
     done = kedro("runs", "diff", last.id, "nonsense", folder=project)
     assert done.exit_code == 2 and done.output.count("\n") == 1
     assert "No run nonsense at sqlite" in done.stderr
 
 
-def test_several_runs_that_begin_alike_are_not_guessed_between(runs, project):
+def test_several_runs_that_begin_alike_are_not_guessed_between(tracking, project):
     *_, last = recorded(project)
     twin = last.id[:8] + "0" * 24
     with sqlite3.connect(project / "mlflow.db") as db:
@@ -181,29 +181,37 @@ def test_several_runs_that_begin_alike_are_not_guessed_between(runs, project):
         db.execute(f"CREATE TEMP TABLE copy AS {only}", [last.id])
         db.execute("UPDATE copy SET run_uuid = ?", [twin])
         db.execute("INSERT INTO runs SELECT * FROM copy")
-    assert runs.find(twin).info.run_id == twin
-    with pytest.raises(runs.Trouble, match=f"Several runs begin with {twin[:8]} at"):
-        runs.find(twin[:8])
+    assert tracking.commands.project_runs.resolve_run(twin).info.run_id == twin
+    with pytest.raises(
+        tracking.commands.project_runs.CommandError,
+        match=f"Several runs begin with {twin[:8]} at",
+    ):
+        tracking.commands.project_runs.resolve_run(twin[:8])
 
 
 # Parts
 
 
-def test_what_steers_a_terminal_is_not_printed(runs):
-    assert runs.printable("a\x1b[2J\r\n\x7f\x9bü") == "a?[2J????ü"
-    assert runs.Trouble("a\nb").message == "a?b"
-    assert runs.table([("\x1b[2J", "b")]) == "?[2J  b"
+def test_what_steers_a_terminal_is_not_printed(tracking):
+    assert (
+        tracking.commands.project_runs.printable("a\x1b[2J\r\n\x7f\x9bü")
+        == "a?[2J????ü"
+    )
+    assert tracking.commands.project_runs.CommandError("a\nb").message == "a?b"
+    assert tracking.commands.project_runs.table([("\x1b[2J", "b")]) == "?[2J  b"
 
 
-def test_long_values_are_cut_and_columns_aligned(runs):
-    shown = runs.table([("a", "b" * 41, "c"), ("aaa", "b" * 40, "")])
+def test_long_values_are_cut_and_columns_aligned(tracking):
+    shown = tracking.commands.project_runs.table(
+        [("a", "b" * 41, "c"), ("aaa", "b" * 40, "")]
+    )
     assert shown.splitlines() == [
         f"a    {'b' * 39}…  c",
         f"aaa  {'b' * 40}",
     ]
 
 
-def test_packages_are_told_by_name(runs):
+def test_packages_are_told_by_name(tracking):
     text = """\
 # Python 3.12.1
 a==1.0
@@ -211,7 +219,7 @@ b @ git+https://host/b@abc
 # c==2 came from a folder or file of that machine
 nonsense
 """
-    assert runs.packages(text) == {
+    assert tracking.commands.project_runs.parse_packages(text) == {
         "Python": "3.12.1",
         "a": "1.0",
         "b": "git+https://host/b@abc",
@@ -235,26 +243,32 @@ nonsense
         ),
     ],
 )
-def test_the_code_of_a_run(runs, tags, code):
-    assert runs.code(tags) == code
+def test_the_code_of_a_run(tracking, tags, code):
+    assert tracking.commands.project_runs.code_summary(tags) == code
 
 
-def test_an_artifact_that_is_missing_is_empty(runs, project):
+def test_an_artifact_that_is_missing_is_empty(tracking, project):
     one, *_ = recorded(project)
-    found = runs.find(one.id)
-    assert runs.artifact(found, "packages.txt").startswith(b"# Python 3.")
-    assert runs.artifact(found, "code.diff") == b""
+    found = tracking.commands.project_runs.resolve_run(one.id)
+    assert tracking.commands.project_runs.read_artifact(
+        found, "packages.txt"
+    ).startswith(b"# Python 3.")
+    assert tracking.commands.project_runs.read_artifact(found, "code.diff") == b""
     with mlflow.start_run() as foreign:
         pass
-    assert runs.artifact(foreign, "run.json") == b""
-    known = runs.facts(mlflow.get_run(foreign.info.run_id))
+    assert tracking.commands.project_runs.read_artifact(foreign, "run.json") == b""
+    known = tracking.commands.project_runs.run_summary(
+        mlflow.get_run(foreign.info.run_id)
+    )
     assert known["run"] == {"status": "FINISHED", "pipeline": "?", "env": "?"}
     assert known["packages"] == known["code"] == {}
 
 
-def test_facts_of_a_run(runs, project):
+def test_facts_of_a_run(tracking, project):
     one, *_ = recorded(project)
-    known = runs.facts(runs.find(one.id))
+    known = tracking.commands.project_runs.run_summary(
+        tracking.commands.project_runs.resolve_run(one.id)
+    )
     assert known["run"] == {
         "status": "FINISHED",
         "pipeline": "__default__",

@@ -22,10 +22,10 @@ NAMES = (
 
 
 @pytest.fixture
-def search(module, project):
+def tracking(tracking, project):
     """Return the module under test; MLflow is led to an empty store."""
     mlflow.set_tracking_uri(f"sqlite:///{project}/mlflow.db")
-    return module("tracking.search")
+    return tracking
 
 
 def children_of(run_id: str) -> list:
@@ -38,15 +38,15 @@ def children_of(run_id: str) -> list:
     return sorted(found, key=lambda run: int(run.data.tags["search.candidate"]))
 
 
-def test_candidates_are_child_runs(search):
+def test_candidates_are_child_runs(tracking):
     began = time.time() - 100
     candidates = [
-        search.Candidate({"a": {"C": 1.0, "deep": None}}, {"score": 0.5}, 2.0),
-        search.Candidate({"a": {"C": 2.0}}, {"score": 0.75, "rank": 1.0}, 3.0),
-        search.Candidate({"a": {"C": -1.0}}, {"score": float("nan")}, 0.5),
+        tracking.search.Candidate({"a": {"C": 1.0, "deep": None}}, {"score": 0.5}, 2.0),
+        tracking.search.Candidate({"a": {"C": 2.0}}, {"score": 0.75, "rank": 1.0}, 3.0),
+        tracking.search.Candidate({"a": {"C": -1.0}}, {"score": float("nan")}, 0.5),
     ]
     with mlflow.start_run(tags={"mlflow.source.name": "here", "other": "x"}) as run:
-        search.log_search(candidates, began=began, best=1)
+        tracking.search.log_search(candidates, began=began, best=1)
         assert mlflow.active_run().info.run_id == run.info.run_id
     parent, children = mlflow.get_run(run.info.run_id), children_of(run.info.run_id)
     found = [
@@ -73,25 +73,29 @@ def test_candidates_are_child_runs(search):
     assert chosen == {"search.best": "candidate 1", "search.best.a.C": "2.0"}
 
 
-def test_the_best_is_named_below_the_namespace_of_the_node(search, module):
-    namespace = module("tracking.provenance").namespace
+def test_the_best_is_named_below_the_namespace_of_the_node(tracking, module):
+    namespace = module("tracking.names").node_namespace
     token = namespace.set("north")
     try:
         with mlflow.start_run() as run:
-            search.log_search([search.Candidate({}, {}, 0.1)], began=1.0, best=0)
+            tracking.search.log_search(
+                [tracking.search.Candidate({}, {}, 0.1)], began=1.0, best=0
+            )
     finally:
         namespace.reset(token)
     tags = mlflow.get_run(run.info.run_id).data.tags
     assert tags["north.search.best"] == "candidate 0"
 
 
-def test_a_search_outside_of_a_run_makes_one(search):
-    search.log_search([search.Candidate({}, {"a": 1.0}, 0.1)], began=1.0, best=0)
+def test_a_search_outside_of_a_run_makes_one(tracking):
+    tracking.search.log_search(
+        [tracking.search.Candidate({}, {"a": 1.0}, 0.1)], began=1.0, best=0
+    )
     run_id = mlflow.active_run().info.run_id
     assert len(children_of(run_id)) == 1
 
 
-def test_a_candidate_that_was_made_twice_is_there_once(search, monkeypatch):
+def test_a_candidate_that_was_made_twice_is_there_once(tracking, monkeypatch):
     """The answer to its making is lost, and MLflow asks again."""
     create = MlflowClient.create_run
 
@@ -99,10 +103,10 @@ def test_a_candidate_that_was_made_twice_is_there_once(search, monkeypatch):
         create(self, *args, **kwargs)
         return create(self, *args, **kwargs)
 
-    tried = [search.Candidate({"a": n}, {"b": 1.0}, 0.1) for n in range(2)]
+    tried = [tracking.search.Candidate({"a": n}, {"b": 1.0}, 0.1) for n in range(2)]
     with mlflow.start_run() as run:
         monkeypatch.setattr(MlflowClient, "create_run", twice)
-        search.log_search(tried, began=1.0, best=0)
+        tracking.search.log_search(tried, began=1.0, best=0)
     children = children_of(run.info.run_id)
     assert [child.info.status for child in children] == ["FINISHED", "FINISHED"]
 

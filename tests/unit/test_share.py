@@ -1,4 +1,4 @@
-"""``tracking.share``: a run goes to a file, to another store, and into this one.
+"""``tracking.commands.share``: a run goes to a file, another store, and this one.
 
 Files that are refused are in ``test_hostile_files.py``.
 """
@@ -19,9 +19,9 @@ from runs import PACKAGE, REPO, recorded
 
 
 @pytest.fixture
-def share(module):
+def tracking(tracking):
     """Return the module under test."""
-    return module("tracking.share")
+    return tracking
 
 
 @pytest.fixture(scope="module")
@@ -61,17 +61,17 @@ def theirs(with_child, empty_store, tmp_path) -> Path:
 
 
 @pytest.fixture(scope="module")
-def shared_file(with_child, tmp_path_factory, importable) -> Path:
+def shared_file(with_child, tmp_path_factory, tracking_package) -> Path:
     """Return a file of the run, as ``kedro share`` writes it."""
-    from iris_flowers.tracking import record, share
-
     folder = tmp_path_factory.mktemp("shared")
     run = next(r.id for r in recorded(with_child) if "kedro.run_id" in r.tags)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{with_child}/mlflow.db")
         found = mlflow.get_run(run)
-        about = record.read(found, folder / "record", with_child, False)
-    share.pack(about, folder / "record", folder / "run.zip")
+        about = tracking_package.commands.record.read_record(
+            found, folder / "record", with_child, False
+        )
+    tracking_package.commands.share.pack(about, folder / "record", folder / "run.zip")
     return folder / "run.zip"
 
 
@@ -132,12 +132,14 @@ def test_a_run_that_a_receiver_would_refuse_is_not_shared(project, run_id, kedro
     assert not Path("a.zip").exists()
 
 
-def test_a_file_whose_name_is_no_path_everywhere_is_not_packed(share, tmp_path):
+def test_a_file_whose_name_is_no_path_everywhere_is_not_packed(tracking, tmp_path):
     folder = tmp_path / "record"
     folder.mkdir()
     (folder / "a\\b").touch()
-    with pytest.raises(share.Trouble, match="is no path on every system"):
-        share.pack({}, folder, tmp_path / "run.zip")
+    with pytest.raises(
+        tracking.commands.project_runs.CommandError, match="is no path on every system"
+    ):
+        tracking.commands.share.pack({}, folder, tmp_path / "run.zip")
 
 
 def ids_at(uri: str) -> list[str]:
@@ -215,18 +217,17 @@ def test_models_are_registered_when_it_is_asked_for(theirs, run_id, shared_file,
 
 
 def test_what_is_half_received_is_received_again(
-    theirs, shared_file, kedro, module, monkeypatch
+    theirs, shared_file, kedro, tracking, monkeypatch
 ):
-    record = module("tracking.record")
-    describe = record.describe
+    describe = tracking.commands.record.edit_mlmodel
 
     def die(*_, **__):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(record, "describe", die)
+        patch.setattr(tracking.commands.record, "edit_mlmodel", die)
         kedro("receive", shared_file, folder=theirs, code=1)
-    assert record.describe is describe
+    assert tracking.commands.record.edit_mlmodel is describe
     (half,) = recorded(theirs)
     assert "origin.incomplete" in half.tags
     assert "No runs yet" in kedro("runs", folder=theirs).stdout

@@ -21,22 +21,17 @@ URI = "MLFLOW_TRACKING_URI"
 
 
 @pytest.fixture
-def store(module):
-    return module("tracking.store")
-
-
-@pytest.fixture
-def client(store, project) -> mlflow.MlflowClient:
+def client(tracking, project) -> mlflow.MlflowClient:
     """Return a client of the project's own SQLite store."""
-    store.configure({}, project)
+    tracking.config.configure({}, project)
     return mlflow.MlflowClient()
 
 
 @pytest.fixture
-def remote(store, server, project) -> mlflow.MlflowClient:
+def remote(tracking, server, project) -> mlflow.MlflowClient:
     """Return a client of the server."""
     os.environ[URI] = server.url
-    store.configure({}, project)
+    tracking.config.configure({}, project)
     return mlflow.MlflowClient()
 
 
@@ -53,42 +48,46 @@ MASKED = {
 
 
 @pytest.mark.parametrize("text, shown", MASKED.items())
-def test_credentials_of_addresses_are_masked(store, text, shown):
-    assert store.mask(text) == shown
+def test_credentials_of_addresses_are_masked(tracking, text, shown):
+    assert tracking.redact.mask(text) == shown
 
 
-def test_credentials_of_variables_are_masked_wherever_they_stand(store):
+def test_credentials_of_variables_are_masked_wherever_they_stand(tracking):
     os.environ["MLFLOW_TRACKING_PASSWORD"] = "hunter2"
     os.environ["MLFLOW_TRACKING_TOKEN"] = "a+b(c"
     os.environ[URI] = "http://me:p%40ss@host"
-    said = store.mask("hunter2 in 'a+b(c', p@ss and p%40ss, but not in hunter22")
+    said = tracking.redact.mask(
+        "hunter2 in 'a+b(c', p@ss and p%40ss, but not in hunter22"
+    )
     assert said == "*** in '***', *** and ***, but not in hunter22"
 
 
-def test_the_first_line_of_an_error_has_no_credentials(store):
+def test_the_first_line_of_an_error_has_no_credentials(tracking):
     error = ValueError("no answer from http://me:secret@host\nand much more")
-    assert store.first_line(error) == "no answer from http://***@host"
-    assert store.first_line(ValueError()) == "ValueError"
+    assert tracking.redact.first_line(error) == "no answer from http://***@host"
+    assert tracking.redact.first_line(ValueError()) == "ValueError"
 
 
-def test_credentials_are_taken_out_of_the_address(store, tmp_path):
+def test_credentials_are_taken_out_of_the_address(tracking, tmp_path):
     os.environ[URI] = "https://me:p%2Fss@host:5000/path"
-    store.configure({}, tmp_path)
+    tracking.config.configure({}, tmp_path)
     assert os.environ[URI] == "https://host:5000/path"
     assert os.environ["MLFLOW_TRACKING_USERNAME"] == "me"
     assert os.environ["MLFLOW_TRACKING_PASSWORD"] == "p/ss"
-    assert store.chosen(URI) == "https://host:5000/path"
-    store.configure({"tracking_uri": "sqlite:///other.db"}, tmp_path)
+    assert tracking.environment.user_env(URI) == "https://host:5000/path"
+    tracking.config.configure({"tracking_uri": "sqlite:///other.db"}, tmp_path)
     assert os.environ[URI] == "https://host:5000/path"
 
 
-def test_credentials_of_variables_win_over_those_of_the_address(store, tmp_path):
+def test_credentials_of_variables_win_over_those_of_the_address(tracking, tmp_path):
     os.environ["MLFLOW_TRACKING_USERNAME"] = "chosen"
-    store.configure({"tracking_uri": "http://me@host"}, tmp_path)
+    tracking.config.configure({"tracking_uri": "http://me@host"}, tmp_path)
     assert os.environ["MLFLOW_TRACKING_USERNAME"] == "chosen"
     assert os.environ["MLFLOW_TRACKING_PASSWORD"] == ""
     assert os.environ[URI] == "http://host"
-    assert store.chosen(URI) is None  # mlflow.yml may name another the next time
+    assert (
+        tracking.environment.user_env(URI) is None
+    )  # mlflow.yml may name another the next time
 
 
 # -- Configuration
@@ -103,61 +102,64 @@ def test_credentials_of_variables_win_over_those_of_the_address(store, tmp_path)
         ({"tracking_uri": "http://host:5000"}, "http://host:5000"),
     ],
 )
-def test_the_address_is_that_of_mlflow_yml(config, expected, store, tmp_path):
-    store.configure(config, tmp_path)
+def test_the_address_is_that_of_mlflow_yml(config, expected, tracking, tmp_path):
+    tracking.config.configure(config, tmp_path)
     assert os.environ[URI] == expected.format(project=tmp_path)
-    assert store.chosen(URI) is None
+    assert tracking.environment.user_env(URI) is None
 
 
-def test_the_callers_variables_win_and_ours_are_withdrawn(store, tmp_path):
+def test_the_callers_variables_win_and_ours_are_withdrawn(tracking, tmp_path):
     os.environ[URI], os.environ[TIMEOUT] = "sqlite:///chosen.db", "7"
-    store.configure({"tracking_uri": "sqlite:///other.db"}, tmp_path)
+    tracking.config.configure({"tracking_uri": "sqlite:///other.db"}, tmp_path)
     assert os.environ[URI] == "sqlite:///chosen.db"
     assert os.environ[TIMEOUT] == "7"
-    assert os.environ[RETRIES] == store.PATIENT[RETRIES]
-    store.withdraw(TIMEOUT)
-    store.withdraw(RETRIES)
+    assert os.environ[RETRIES] == tracking.client.RUNNING[RETRIES]
+    tracking.environment.unset_env(TIMEOUT)
+    tracking.environment.unset_env(RETRIES)
     assert os.environ[TIMEOUT] == "7" and RETRIES not in os.environ
 
 
-def test_waiting_is_as_long_as_the_user_says(store, tmp_path):
+def test_waiting_is_as_long_as_the_user_says(tracking, tmp_path):
     os.environ[TIMEOUT] = "7"
-    store.configure({}, tmp_path)
-    with pytest.raises(KeyError), store.waiting({RETRIES: "1", TIMEOUT: "2"}):
+    tracking.config.configure({}, tmp_path)
+    with (
+        pytest.raises(KeyError),
+        tracking.client.http_timeouts({RETRIES: "1", TIMEOUT: "2"}),
+    ):
         assert (os.environ[RETRIES], os.environ[TIMEOUT]) == ("1", "7")
         raise KeyError
-    assert os.environ[RETRIES] == store.PATIENT[RETRIES]
+    assert os.environ[RETRIES] == tracking.client.RUNNING[RETRIES]
 
 
 @pytest.mark.parametrize("quiet", [None, "false"])
-def test_mlflow_prints_no_address_of_its_own(store, tmp_path, quiet):
+def test_mlflow_prints_no_address_of_its_own(tracking, tmp_path, quiet):
     if quiet:
-        os.environ[store.QUIET] = quiet
-    store.configure({"tracking_uri": "http://host"}, tmp_path)
-    assert os.environ[store.QUIET] == (quiet or "true")
+        os.environ[tracking.config.QUIET] = quiet
+    tracking.config.configure({"tracking_uri": "http://host"}, tmp_path)
+    assert os.environ[tracking.config.QUIET] == (quiet or "true")
 
 
-def test_the_page_of_a_run_is_shown_if_it_has_one(store, client, remote, messages):
+def test_the_page_of_a_run_is_shown_if_it_has_one(tracking, client, remote, messages):
     run = remote.create_run("0", run_name="my run")
-    store.show(run)
+    tracking.client.log_run_url(run)
     page = f"{os.environ[URI]}/#/experiments/0/runs/{run.info.run_id}"
     assert messages == [f"Run my run is recorded at {page}"]
     os.environ[URI] = "sqlite:///mlflow.db"
-    store.show(run)
+    tracking.client.log_run_url(run)
     assert len(messages) == 1
 
 
 # -- The first contact
 
 
-def refusal(store, project: Path, uri: str = "") -> str:
+def refusal(tracking, project: Path, uri: str = "") -> str:
     """Return the one line that says why a store cannot be used, and what to do."""
     if uri:
         os.environ[URI] = uri
-    store.configure({}, project)
+    tracking.config.configure({}, project)
     began = time.monotonic()
-    with pytest.raises(store.TrackingError) as raised:
-        with store.first_contact(project):
+    with pytest.raises(tracking.client.TrackingError) as raised:
+        with tracking.client.verify_store(project):
             mlflow.MlflowClient().search_experiments()
     assert time.monotonic() - began < 20
     said = raised.value.message
@@ -165,32 +167,32 @@ def refusal(store, project: Path, uri: str = "") -> str:
     return said
 
 
-def test_a_server_that_is_down(store, project):
-    said = refusal(store, project, f"http://127.0.0.1:{free_port()}")
+def test_a_server_that_is_down(tracking, project):
+    said = refusal(tracking, project, f"http://127.0.0.1:{free_port()}")
     assert "at http://127.0.0.1" in said and URI in said
 
 
 @pytest.mark.parametrize("sourced", [False, True], ids=["", "after config.sh"])
-def test_the_first_contact_waits_ten_seconds_twice(store, project, sourced):
+def test_the_first_contact_waits_ten_seconds_twice(tracking, project, sourced):
     os.environ[TIMEOUT] = "60"
     if sourced:  # set by the script, not by the user
         os.environ[f"KEDRO_{TIMEOUT}"] = "60"
-    store.configure({}, project)
-    with store.first_contact(project):
+    tracking.config.configure({}, project)
+    with tracking.client.verify_store(project):
         waits = os.environ[TIMEOUT], os.environ[RETRIES]
     assert waits == ("10" if sourced else "60", "1")
     assert os.environ[TIMEOUT] == ("20" if sourced else "60")
 
 
-def test_a_server_that_hangs(store, project):
+def test_a_server_that_hangs(tracking, project):
     os.environ[RETRIES], os.environ[TIMEOUT] = "0", "1"
     with socket.create_server(("127.0.0.1", 0)) as silent:
-        said = refusal(store, project, f"http://127.0.0.1:{silent.getsockname()[1]}")
+        said = refusal(tracking, project, f"http://127.0.0.1:{silent.getsockname()[1]}")
     assert "at http://127.0.0.1" in said and "timed out" in said
 
 
 @pytest.mark.parametrize("status", [401, 403])
-def test_credentials_that_are_refused(store, project, status):
+def test_credentials_that_are_refused(tracking, project, status):
     class Refusing(BaseHTTPRequestHandler):
         def do_GET(self):
             self.send_error(status, "no entry")
@@ -203,7 +205,7 @@ def test_credentials_that_are_refused(store, project, status):
     with ThreadingHTTPServer(("127.0.0.1", 0), Refusing) as refusing:
         threading.Thread(target=refusing.serve_forever, daemon=True).start()
         uri = f"http://somebody:secret@127.0.0.1:{refusing.server_port}"
-        said = refusal(store, project, uri)
+        said = refusal(tracking, project, uri)
         refusing.shutdown()
     assert str(status) in said and "MLFLOW_TRACKING_PASSWORD" in said
     assert "secret" not in said
@@ -212,44 +214,44 @@ def test_credentials_that_are_refused(store, project, status):
 @pytest.mark.parametrize(
     "uri", ["htp://nowhere", "postgresql+psycopg2://me:secret@127.0.0.1:9/db"]
 )
-def test_addresses_that_lead_nowhere(store, project, uri):
-    assert "secret" not in refusal(store, project, uri)
+def test_addresses_that_lead_nowhere(tracking, project, uri):
+    assert "secret" not in refusal(tracking, project, uri)
 
 
-def test_a_file_that_is_no_database(store, project):
+def test_a_file_that_is_no_database(tracking, project):
     (project / "mlflow.db").write_text("not a database, but long enough to be read" * 9)
-    assert "mlflow.db" in refusal(store, project)
+    assert "mlflow.db" in refusal(tracking, project)
 
 
-def test_a_database_that_was_left_half_made(store, project):
+def test_a_database_that_was_left_half_made(tracking, project):
     (project / "mlflow.db").unlink()
     with sqlite3.connect(project / "mlflow.db") as db:
         db.execute("CREATE TABLE _alembic_tmp_metrics (a)")  # an upgrade was killed
-    said = refusal(store, project)
+    said = refusal(tracking, project)
     assert f"move {project / 'mlflow.db'} away and try again" in said
 
 
-def test_a_message_of_our_own_is_left_as_it_is(store, project, client):
+def test_a_message_of_our_own_is_left_as_it_is(tracking, project, client):
     with pytest.raises(ClickException, match="^do this$"):
-        with store.first_contact(project):
+        with tracking.client.verify_store(project):
             raise ClickException("do this")
 
 
-def test_a_project_without_a_store_gets_one(store, tmp_path):
-    store.configure({"tracking_uri": "sqlite:///folder/new.db"}, tmp_path)
-    with store.first_contact(tmp_path):
+def test_a_project_without_a_store_gets_one(tracking, tmp_path):
+    tracking.config.configure({"tracking_uri": "sqlite:///folder/new.db"}, tmp_path)
+    with tracking.client.verify_store(tmp_path):
         sqlite3.connect(tmp_path / "folder" / "new.db").close()
     assert (tmp_path / "folder" / "new.db.lock").exists()
 
 
-def test_one_process_at_a_time_uses_a_sqlite_store(store, tmp_path):
+def test_one_process_at_a_time_uses_a_sqlite_store(tracking, tmp_path):
     uri, order = f"sqlite:///{tmp_path}/mlflow.db", []
 
     def second():
-        with store.locked(uri):
+        with tracking.database.database_lock(uri):
             order.append("second")
 
-    with store.locked(uri):
+    with tracking.database.database_lock(uri):
         thread = threading.Thread(target=second)
         thread.start()
         time.sleep(0.3)
@@ -258,11 +260,13 @@ def test_one_process_at_a_time_uses_a_sqlite_store(store, tmp_path):
     assert order == ["first", "second"]
 
 
-def test_the_file_of_a_sqlite_address(store):
-    assert store.sqlite_file("sqlite:///a/b.db") == Path("a/b.db")
-    assert store.sqlite_file("sqlite:////a/b.db") == Path("/a/b.db")
-    assert store.sqlite_file("sqlite:////a/b.db?timeout=30") == Path("/a/b.db")
-    assert store.sqlite_file("http://host") is None
+def test_the_file_of_a_sqlite_address(tracking):
+    assert tracking.database.sqlite_file("sqlite:///a/b.db") == Path("a/b.db")
+    assert tracking.database.sqlite_file("sqlite:////a/b.db") == Path("/a/b.db")
+    assert tracking.database.sqlite_file("sqlite:////a/b.db?timeout=30") == Path(
+        "/a/b.db"
+    )
+    assert tracking.database.sqlite_file("http://host") is None
 
 
 # -- Stores that were moved or copied
@@ -279,21 +283,21 @@ def record(client, experiment: str, location: Path | None = None) -> str:
     return run.info.run_id
 
 
-def reopen(store, project: Path) -> mlflow.MlflowClient:
+def reopen(tracking, project: Path) -> mlflow.MlflowClient:
     """Use the store of a project again, as a later run does."""
-    store.configure({}, project)
-    with store.first_contact(project):
+    tracking.config.configure({}, project)
+    with tracking.client.verify_store(project):
         return mlflow.MlflowClient()
 
 
-def test_a_store_that_was_moved_opens_its_old_runs(store, client, project, messages):
-    with store.first_contact(project):
+def test_a_store_that_was_moved_opens_its_old_runs(tracking, client, project, messages):
+    with tracking.client.verify_store(project):
         old = record(client, "mine", project / "mlruns" / "mine")
         model = client.create_logged_model("1", "model", old)
         client.create_registered_model("iris")
         client.create_model_version("iris", model.artifact_location, old)
     moved = project.rename(project.parent / "moved there")
-    client = reopen(store, moved)
+    client = reopen(tracking, moved)
     assert messages == [
         f"The store has moved here from {project}: its runs open again."
     ]
@@ -305,18 +309,18 @@ def test_a_store_that_was_moved_opens_its_old_runs(store, client, project, messa
     assert all(str(moved) in place for place in places)
     kept = client.download_artifacts(old, "note.txt")
     assert Path(kept).read_text() == "kept"
-    reopen(store, moved)
+    reopen(tracking, moved)
     assert len(messages) == 1 and not project.exists()
 
 
-def test_a_copy_writes_nothing_into_its_original(store, client, project, tmp_path):
+def test_a_copy_writes_nothing_into_its_original(tracking, client, project, tmp_path):
     chosen = tmp_path / "chosen" / "by the owner"
-    with store.first_contact(project):
+    with tracking.client.verify_store(project):
         first = record(client, "mine", project / "mlruns" / "mine")
         record(client, "own", chosen)
     copy = shutil.copytree(project, tmp_path / "copy")
     before = sorted(project.rglob("*"))
-    client = reopen(store, copy)
+    client = reopen(tracking, copy)
     record(client, "mine")
     own = record(client, "own")
     assert sorted(project.rglob("*")) == before
@@ -325,157 +329,91 @@ def test_a_copy_writes_nothing_into_its_original(store, client, project, tmp_pat
     assert Path(client.download_artifacts(first, "note.txt")).read_text() == "kept"
 
 
-def test_addresses_of_artifacts_as_uris_move_too(store, client, project):
-    with store.first_contact(project):
+def test_addresses_of_artifacts_as_uris_move_too(tracking, client, project):
+    with tracking.client.verify_store(project):
         client.create_experiment("mine", (project / "mlruns").as_uri())
     moved = project.rename(project.parent / "moved there")
-    found = reopen(store, moved).get_experiment_by_name("mine")
+    found = reopen(tracking, moved).get_experiment_by_name("mine")
     assert found.artifact_location == (moved / "mlruns").as_uri()
 
 
-def test_a_database_without_all_its_tables_is_left_to_mlflow(store, tmp_path):
+def test_a_database_without_all_its_tables_is_left_to_mlflow(tracking, tmp_path):
     file = tmp_path / "mlflow.db"
     sqlite3.connect(file).close()
-    store.bring_home(file, tmp_path)
+    tracking.database.relocate_artifacts(file, tmp_path)
     assert file.read_bytes() == b""
 
 
 # -- Experiments
 
 
-def test_the_experiment_is_made_where_it_is_missing(store, client, project):
-    made = client.get_experiment(store.experiment_id({}, project))
+def test_the_experiment_is_made_where_it_is_missing(tracking, client, project):
+    made = client.get_experiment(tracking.config.experiment_id({}, project))
     assert made.name == PACKAGE
     assert made.artifact_location == str(project / "mlruns" / PACKAGE)
-    assert store.experiment_id({}, project) == made.experiment_id
+    assert tracking.config.experiment_id({}, project) == made.experiment_id
     config = {"experiment_name": "of mlflow.yml", "artifact_location": "/some/where"}
-    made = client.get_experiment(store.experiment_id(config, project))
+    made = client.get_experiment(tracking.config.experiment_id(config, project))
     assert (made.name, made.artifact_location) == ("of mlflow.yml", "/some/where")
     os.environ["MLFLOW_EXPERIMENT_NAME"] = "a/b c"
-    made = client.get_experiment(store.experiment_id(config | {}, project))
+    made = client.get_experiment(tracking.config.experiment_id(config | {}, project))
     assert made.name == "a/b c"
     os.environ["MLFLOW_EXPERIMENT_NAME"] = "d/e f"
-    made = client.get_experiment(store.experiment_id({}, project))
+    made = client.get_experiment(tracking.config.experiment_id({}, project))
     assert made.artifact_location == str(project / "mlruns" / "d_e_f")
     os.environ["MLFLOW_EXPERIMENT_ID"] = "0"
-    assert store.experiment_id({}, project) == "0"
+    assert tracking.config.experiment_id({}, project) == "0"
 
 
-def test_an_experiment_that_was_deleted(store, client, project):
-    number = store.experiment_id({}, project)
+def test_an_experiment_that_was_deleted(tracking, client, project):
+    number = tracking.config.experiment_id({}, project)
     client.delete_experiment(number)
-    with pytest.raises(store.TrackingError) as raised:
-        store.experiment_id({}, project)
+    with pytest.raises(tracking.client.TrackingError) as raised:
+        tracking.config.experiment_id({}, project)
     assert f"mlflow experiments restore -x {number}" in raised.value.message
     client.restore_experiment(number)
-    assert store.experiment_id({}, project) == number
+    assert tracking.config.experiment_id({}, project) == number
 
 
-def test_another_process_makes_the_experiment_first(store, server, remote, project):
+def test_another_process_makes_the_experiment_first(tracking, server, remote, project):
     other, made = mlflow.MlflowClient(server.database), []
     create = "POST experiments/create"
     server.break_next(create, lambda: made.append(other.create_experiment(PACKAGE)))
-    assert store.experiment_id({}, project) == made[0]
+    assert tracking.config.experiment_id({}, project) == made[0]
 
 
-def test_an_experiment_that_cannot_be_made(store, server, remote, project):
+def test_an_experiment_that_cannot_be_made(tracking, server, remote, project):
     server.break_next("POST experiments/create", 400)
     with pytest.raises(MlflowException):
-        store.experiment_id({}, project)
-
-
-# -- Runs that are opened: one, whatever becomes of the answer
-
-
-def states(server) -> list[tuple[str, str]]:
-    """Return status and stage of all runs of a server, oldest first."""
-    query = "SELECT status, lifecycle_stage FROM runs ORDER BY start_time, rowid"
-    with sqlite3.connect(server.folder / "server.db") as db:
-        return db.execute(query).fetchall()
-
-
-def test_a_run_is_opened(store, remote, server):
-    run = store.new_run("0", {"a": "b"})
-    assert mlflow.active_run().info.run_id == run.info.run_id
-    assert run.data.tags["a"] == "b" and run.data.tags["creation.id"]
-    assert os.environ["MLFLOW_EXPERIMENT_ID"] == "0"
-    assert store.chosen("MLFLOW_EXPERIMENT_ID") is None
-    assert states(server) == [("RUNNING", "active")]
-
-
-def test_a_creation_whose_answer_is_lost_is_found_again(store, remote, server):
-    server.break_next("POST runs/create", "lost")
-    run = store.new_run("0", {})
-    assert "creation.again" not in run.data.tags
-    assert states(server) == [("RUNNING", "active")]
-
-
-def test_a_creation_that_is_done_late_leaves_no_second_run(store, remote, server):
-    server.break_next("POST runs/create", "later")
-    run = store.new_run("0", {})
-    assert run.data.tags["creation.again"] == "true"
-    server.do_the_rest()
-    assert len(states(server)) == 2
-    mlflow.end_run()
-    store.remove_strays(run.info.run_id)
-    assert sorted(states(server)) == [("FINISHED", "active"), ("KILLED", "deleted")]
-
-
-def test_a_duplicate_with_metrics_is_killed_and_stays(store, client):
-    run, twin = (client.create_run("0", tags={"creation.id": "a"}) for _ in "12")
-    client.log_metric(twin.info.run_id, "accuracy", 1)
-    store.remove_strays(run.info.run_id)
-    twin = client.get_run(twin.info.run_id)
-    assert (twin.info.status, twin.info.lifecycle_stage) == ("KILLED", "active")
-    assert client.get_run(run.info.run_id).info.status == "RUNNING"
-
-
-def test_a_duplicate_that_its_user_may_not_delete(store, remote, server, messages):
-    twin = remote.create_run("0", tags={"creation.id": "a"})
-    server.break_next("POST runs/delete", 403)
-    store.discard("0", "tags.`creation.id` = 'a'")
-    assert states(server) == [("KILLED", "active")]
-    assert messages[0].startswith(f"Run {twin.info.run_id} stays, as KILLED")
-
-
-@pytest.mark.parametrize("died", [False, True])
-def test_what_runs_below_a_run_ends_with_it(died, store, client):
-    parent = client.create_run("0").info.run_id
-    below = {"mlflow.parentRunId": parent}
-    candidate = client.create_run("0", tags=below | {"creation.id": "b"}).info.run_id
-    other = client.create_run("0", tags=below).info.run_id
-    store.remove_strays(parent, died)
-    assert client.get_run(candidate).info.status == "KILLED"
-    assert client.get_run(other).info.status == ("KILLED" if died else "RUNNING")
-    assert client.get_run(parent).info.status == "RUNNING"
+        tracking.config.experiment_id({}, project)
 
 
 # -- Calls that may fail
 
 
-def test_what_is_missing_is_said_in_the_log_and_on_the_run(store, remote, messages):
+def test_what_is_missing_is_said_in_the_log_and_on_the_run(tracking, remote, messages):
     run_id = remote.create_run("0").info.run_id
-    calls = store.LastCalls(run_id, store.HURRIED)
+    calls = tracking.client.BestEffortCalls(run_id, tracking.client.EXIT)
     assert calls.attempt("a tag", remote.set_tag, "a", "b")
     assert not calls.attempt("a metric", remote.log_metric, "a", "not a number")
     assert not calls.attempt("a file", remote.log_artifact, "/no/such/file")
-    calls.say_what_is_missing()
+    calls.report_failures()
     (said,) = messages
     assert run_id in said and "a metric: " in said and "/no/such/file" in said
     tags = remote.get_run(run_id).data.tags
     assert "a file: " in tags["record.missing"] and tags["a"] == "b"
 
 
-def test_nothing_is_said_when_nothing_is_missing(store, client, messages):
+def test_nothing_is_said_when_nothing_is_missing(tracking, client, messages):
     run_id = client.create_run("0").info.run_id
-    store.LastCalls(run_id, store.LAST).say_what_is_missing()
+    tracking.client.BestEffortCalls(run_id, tracking.client.FINISH).report_failures()
     assert messages == []
     assert "record.missing" not in client.get_run(run_id).data.tags
 
 
-def test_after_a_minute_only_the_end_is_told(store, client, project):
+def test_after_a_minute_only_the_end_is_told(tracking, client, project):
     run_id = client.create_run("0").info.run_id
-    calls, waits = store.LastCalls(run_id, store.LAST), []
+    calls, waits = tracking.client.BestEffortCalls(run_id, tracking.client.FINISH), []
 
     def end(run_id):
         waits.append(os.environ[TIMEOUT])
@@ -485,12 +423,12 @@ def test_after_a_minute_only_the_end_is_told(store, client, project):
     assert not calls.attempt("a tag", client.set_tag, "a", "b")
     assert calls.attempt("its end", end, last=True)
     assert calls.missing == ["a tag: no time left"]
-    assert waits == [store.HURRIED[TIMEOUT]]
+    assert waits == [tracking.client.EXIT[TIMEOUT]]
     run = client.get_run(run_id)
     assert run.info.status == "FINISHED" and "a" not in run.data.tags
 
 
-def test_a_row_that_another_process_writes_is_tried_again(store):
+def test_a_row_that_another_process_writes_is_tried_again(tracking):
     codes = ["BAD_REQUEST", "TEMPORARILY_UNAVAILABLE"]
 
     def call(word: str, *, upper: bool) -> str:
@@ -500,24 +438,24 @@ def test_a_row_that_another_process_writes_is_tried_again(store):
 
     from mlflow.protos import databricks_pb2 as errors
 
-    assert store.insist(call, "done", upper=True) == "DONE"
+    assert tracking.database.retry_on_conflict(call, "done", upper=True) == "DONE"
     codes[:] = ["BAD_REQUEST"] * 4
     with pytest.raises(MlflowException):
-        store.insist(call, "done", upper=True)
+        tracking.database.retry_on_conflict(call, "done", upper=True)
     assert len(codes) == 1
     codes[:] = ["PERMISSION_DENIED"] * 2
     with pytest.raises(MlflowException):
-        store.insist(call, "done", upper=True)
+        tracking.database.retry_on_conflict(call, "done", upper=True)
     assert len(codes) == 1
 
 
-def test_a_configuration_without_mlflow_yml(store, project):
+def test_a_configuration_without_mlflow_yml(tracking, project):
     from kedro.config import OmegaConfigLoader
 
     def read() -> dict:
         folders = {"base_env": "base", "default_run_env": "local"}
         loader = OmegaConfigLoader(str(project / "conf"), **folders)
-        return store.read_config(loader)
+        return tracking.config.read_config(loader)
 
     assert read()["tracking_uri"] == "sqlite:///mlflow.db"
     (project / "conf" / "base" / "mlflow.yml").unlink()

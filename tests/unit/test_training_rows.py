@@ -36,7 +36,11 @@ def test_of_a_large_table_a_sample_is_known(rows, table):
     kept = rows.describe(train)
     found = rows.seen(kept, table)
     known = ~np.isnan(found)
-    assert rows.MOST <= known.sum() < 1.1 * rows.MOST * len(table) / len(train)
+    assert (
+        rows.MAX_DIGESTS
+        <= known.sum()
+        < 1.1 * rows.MAX_DIGESTS * len(table) / len(train)
+    )
     expected = np.arange(len(table)) < len(train)
     assert (found[known] == expected[known]).all()
     assert len(json.dumps(kept)) < 60_000

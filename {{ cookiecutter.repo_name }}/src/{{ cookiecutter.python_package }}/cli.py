@@ -3,9 +3,7 @@
 import click
 from kedro.framework.cli.project import run  # noqa: F401 -- the installed package's
 
-from .tracking.replay import replay
-from .tracking.runs import runs
-from .tracking.share import receive, share
+from .tracking.commands import COMMANDS
 
 
 @click.group(name=__package__)
@@ -13,5 +11,5 @@ def cli() -> None:
     """Commands of this project."""
 
 
-for command in (runs, replay, share, receive):
+for command in COMMANDS:
     cli.add_command(command)

@@ -1,26 +1,29 @@
-"""Every pipeline run is one MLflow run: the machinery, with nothing to edit.
+"""Record every pipeline run of Kedro as one MLflow run. Nothing here needs editing.
 
-- ``hooks``: the life of the run, which is opened or joined, and truthfully ended
-- ``store``: where runs go, and what is said when they cannot
-- ``provenance``: parameters, data, code and packages, which made a run
-- ``artifacts``: files that catalog entries ask to be logged
-- ``redact``: hides secrets in everything that is recorded
-- ``registry``: registered versions, and the champion among them
-- ``search``: child runs, one for each candidate that was tried
-- ``origin``: the command, code and packages that repeat a run
-- ``runs``, ``replay``, ``share``: commands of ``kedro``, which ``cli.py`` lists
-- ``record``: a run apart from any store
+Put ``MLflowRunHooks()`` into the ``HOOKS`` of ``settings.py``; it works in any Kedro
+project and imports nothing from the project around it. Nodes may use the other names
+below. The modules, from the bottom up; each imports only from those before it:
 
-It knows nothing of the project around it: with ``MLflowRunHooks()`` in the ``HOOKS``
-of its settings it works in any Kedro project. Nodes may use the other names below.
+- ``redact``, ``secret_names``: hide secrets in everything that is recorded
+- ``environment``: MLflow's environment variables, set by the user or by us
+- ``database``, ``client``, ``config``: the tracking store; connecting; ``mlflow.yml``
+- ``data_locks``: a run's files are its own while it runs
+- ``names``, ``parameters``, ``catalog_files``, ``datasets``, ``code``, ``provenance``,
+  ``artifacts``, ``failures``: what is recorded of a run
+- ``recovery``: ends runs whose process died
+- ``active_run``, ``hooks``: open, join and end the run at Kedro's moments
+- ``training_rows``, ``models``, ``registry``, ``promotion``: models and the champion
+- ``search``: one child run for each candidate of a search
+- ``commands``: ``kedro runs``, ``replay``, ``share``, ``receive``; may be deleted
 """
 
 import atexit
 import gc
 
 from .hooks import MLflowRunHooks
-from .provenance import log_metrics, portable
-from .registry import PromoteOptions, load_model, promote
+from .models import load_model, sklearn_log_kwargs
+from .parameters import log_metrics
+from .promotion import PromoteOptions, promote
 from .search import Candidate, log_search
 
 __all__ = [
@@ -30,8 +33,8 @@ __all__ = [
     "load_model",
     "log_metrics",
     "log_search",
-    "portable",
     "promote",
+    "sklearn_log_kwargs",
 ]
 
 # The libraries make a million objects that live until the end. To search them for

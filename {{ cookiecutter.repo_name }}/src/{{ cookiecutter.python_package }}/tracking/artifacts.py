@@ -10,16 +10,16 @@ import logging
 import posixpath
 import tempfile
 from collections.abc import Iterator, Mapping
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from kedro.io.core import HTTP_PROTOCOLS, get_protocol_and_path
 
-from . import provenance, redact
-from .provenance import File
+from . import catalog_files, redact
 
 KEYS = ("artifact_path", "max_mb")
+logger = logging.getLogger(__name__)
 
 logger = logging.getLogger(__name__)
 
@@ -42,8 +42,10 @@ def settings_of(config: Mapping[str, Any]) -> dict[str, Any]:
 
 def warn_of_unknown_settings(pipeline: Any, catalog: Any) -> None:
     """Say which settings of the pipeline's catalog entries mean nothing here."""
-    for name in sorted({*provenance.free_inputs(pipeline), *pipeline.all_outputs()}):
-        config = provenance.entry(name, catalog)
+    for name in sorted(
+        {*catalog_files.external_inputs(pipeline), *pipeline.all_outputs()}
+    ):
+        config = catalog_files.catalog_entry(name, catalog)
         given = (config.get("metadata") or {}).get("mlflow")
         if given and not isinstance(given, dict):
             logger.warning("%s: metadata: mlflow: has no settings: %s", name, given)
@@ -59,9 +61,9 @@ def warn_of_unknown_settings(pipeline: Any, catalog: Any) -> None:
             logger.warning("%s: metadata: mlflow: max_mb: %r is no number", name, most)
 
 
-def asked_for(
-    inputs: Mapping[str, File | None],
-    saved: Mapping[str, File],
+def requested(
+    inputs: Mapping[str, catalog_files.DataFile | None],
+    saved: Mapping[str, catalog_files.DataFile],
     pipeline: Any,
     catalog: Any,
     *,
@@ -80,13 +82,13 @@ def asked_for(
         started: When it began, in seconds since 1970.
         complete: Whether all nodes have run.
     """
-    began = datetime.fromtimestamp(started, timezone.utc)
+    began = datetime.fromtimestamp(started, UTC)
     for name in (*inputs, *sorted(pipeline.all_outputs())):
-        config = provenance.entry(name, catalog)
+        config = catalog_files.catalog_entry(name, catalog)
         if settings_of(config).get("artifact_path") is None:
             continue
         read = name in inputs
-        local = provenance.local_path(config)
+        local = catalog_files.local_path(config)
         if file := (inputs if read else saved).get(name):
             yield Artifact(name, config, str(file.path), None, True)
         elif read or complete or not local or local.is_dir():
@@ -96,10 +98,12 @@ def asked_for(
 
 def address_of(name: str, catalog: Any, config: dict[str, Any], version: str) -> str:
     """Return where a dataset is: in a version, or in the one that was loaded."""
-    address = provenance.address(config)
+    address = catalog_files.data_address(config)
     if not address or not config.get("versioned"):
         return address
-    version = version or provenance.dataset(name, catalog).resolve_load_version()
+    version = (
+        version or catalog_files.inner_dataset(name, catalog).resolve_load_version()
+    )
     return posixpath.join(address, version, posixpath.basename(address))
 
 
@@ -175,7 +179,7 @@ def is_new(system: Any, path: str, since: datetime | None) -> bool:
         modified = system.modified(path)
     except NotImplementedError:
         return False
-    return modified.replace(tzinfo=modified.tzinfo or timezone.utc) >= since
+    return modified.replace(tzinfo=modified.tzinfo or UTC) >= since
 
 
 def fetched(system: Any, path: str, place: Path) -> Path:
@@ -190,7 +194,7 @@ def fetched(system: Any, path: str, place: Path) -> Path:
 
 def without_secrets(file: Path, place: Path) -> Path:
     """Return a file, or a copy without secrets of one that holds settings."""
-    if not redact.is_settings(file.name) or file.stat().st_size > redact.LARGEST_TEXT:
+    if not redact.is_settings(file.name) or file.stat().st_size > redact.MAX_BYTES:
         return file
     text = file.read_text("utf-8", "surrogateescape")
     if (hidden := redact.file(file.as_posix(), text)) == text:

@@ -25,19 +25,35 @@ from typing import Any
 
 from click import ClickException
 
+PROCESS_TOKEN = uuid.uuid4().hex
+POLL_SECONDS = 0.1  # seconds
+HOLDERS_VARIABLE = "KEDRO_LOCK_HOLDERS"  # the runs that this process runs within
+TIMEOUT_VARIABLE = "KEDRO_LOCK_TIMEOUT"  # seconds; overrides lock_timeout of mlflow.yml
 FOLDER = ".locks"
-HOLDERS = "KEDRO_LOCK_HOLDERS"  # the runs that this process runs within
-TIMEOUT = "KEDRO_LOCK_TIMEOUT"  # seconds; overrides lock_timeout of mlflow.yml
-LOADED = uuid.uuid4().hex
-POLL = 0.1  # seconds
-
 logger = logging.getLogger(__name__)
 Signature = tuple[int, int]  # size in bytes, time of the last change in nanoseconds
 
+logger = logging.getLogger(__name__)
 
-def process() -> str:
+
+def process_name() -> str:
     """Return a name of this process, for its id may be another's in a container."""
-    return f"{LOADED}-{os.getpid()}"
+    return f"{PROCESS_TOKEN}-{os.getpid()}"
+
+
+def writing_run(path: Path) -> str | None:
+    """Return the id of the MLflow run that wrote a file.
+
+    Returns:
+        None if no run is known; ``changed since run ID`` if the file is not as that
+        run left it.
+    """
+    path = resolve(path)
+    note = read_note(path).get("written_by")
+    if not note:
+        return None
+    unchanged = [*(signature(path) or ())] == note["signature"]
+    return note["run_id"] if unchanged else f"changed since run {note['run_id']}"
 
 
 def lock_file(path: Path) -> Path:
@@ -68,34 +84,21 @@ def read_note(path: Path) -> dict[str, Any]:
     return note if isinstance(note, dict) else {}
 
 
-def writer(path: Path) -> str | None:
-    """Return the id of the MLflow run that wrote a file.
-
-    Returns:
-        None if no run is known; ``changed since run ID`` if the file is not as that
-        run left it.
-    """
-    path = resolve(path)
-    note = read_note(path).get("written_by")
-    if not note:
-        return None
-    unchanged = [*(signature(path) or ())] == note["signature"]
-    return note["run_id"] if unchanged else f"changed since run {note['run_id']}"
-
-
 def read_timeout(config: Mapping[str, Any]) -> float | None:
     """Return for how many seconds a run waits for files; None means without a limit.
 
     Raises:
         ClickException: The setting is no number.
     """
-    value = os.environ.get(TIMEOUT) or config.get("lock_timeout")
+    value = os.environ.get(TIMEOUT_VARIABLE) or config.get("lock_timeout")
     if value is None:
         return None
     try:
         return float(value)
     except (TypeError, ValueError):
-        message = f"{TIMEOUT} or lock_timeout in mlflow.yml is no number: {value!r}"
+        message = (
+            f"{TIMEOUT_VARIABLE} or lock_timeout in mlflow.yml is no number: {value!r}"
+        )
         raise ClickException(message) from None
 
 
@@ -115,9 +118,9 @@ class DataLocks:
         self._writes = {resolve(path) for path in writes}
         written_by_a_run = {p for p in map(resolve, reads) if lock_file(p).exists()}
         self._files = sorted(self._writes | written_by_a_run)
-        outer = os.environ.get(HOLDERS, "").split(",")
+        outer = os.environ.get(HOLDERS_VARIABLE, "").split(",")
         started_within = (entry.split(":") for entry in outer if entry)
-        others = {run for where, run in started_within if where != process()}
+        others = {run for where, run in started_within if where != process_name()}
         self._joined = {*joined, *others}
         self._locked: dict[Path, sqlite3.Connection] = {}
         self._warned = False
@@ -134,7 +137,7 @@ class DataLocks:
             ClickException: A file was in use for longer; says by which run.
         """
         until = time.monotonic() + (float("inf") if timeout is None else timeout)
-        thread = f"{process()}:{threading.get_ident()}"
+        thread = f"{process_name()}:{threading.get_ident()}"
         self._holder = {"run_id": None, "thread": thread, "since": time.time()}
         tries, said = 0, False
         try:
@@ -155,7 +158,7 @@ class DataLocks:
                             "side (docs/make-it-yours.md).",
                             self._describe(path),
                         )
-                    time.sleep(POLL)
+                    time.sleep(POLL_SECONDS)
         except BaseException:
             self._unlock()
             raise
@@ -168,8 +171,10 @@ class DataLocks:
         self._holder["run_id"] = run_id
         for path in self._writes & self._locked.keys():
             write_note(path, {**read_note(path), "holder": self._holder})
-        within = os.environ.get(HOLDERS, "").split(",")
-        os.environ[HOLDERS] = ",".join(filter(None, (*within, f"{process()}:{run_id}")))
+        within = os.environ.get(HOLDERS_VARIABLE, "").split(",")
+        os.environ[HOLDERS_VARIABLE] = ",".join(
+            filter(None, (*within, f"{process_name()}:{run_id}"))
+        )
 
     def written(self) -> list[Path]:
         """Return the files that this run has written: they have changed meanwhile."""
@@ -195,12 +200,12 @@ class DataLocks:
             write_note(path, note)
         self._unlock()
         self._before.clear()
-        within = os.environ.get(HOLDERS, "").split(",")
-        if (ours := f"{process()}:{run_id}") in within:
+        within = os.environ.get(HOLDERS_VARIABLE, "").split(",")
+        if (ours := f"{process_name()}:{run_id}") in within:
             within.remove(ours)  # once: a run within this one has said it, too
-            os.environ[HOLDERS] = ",".join(within)
+            os.environ[HOLDERS_VARIABLE] = ",".join(within)
             if not within:
-                del os.environ[HOLDERS]
+                del os.environ[HOLDERS_VARIABLE]
 
     def _try_lock(self, path: Path) -> bool:
         """Lock a file, if nobody uses it; go on without where it cannot be locked."""

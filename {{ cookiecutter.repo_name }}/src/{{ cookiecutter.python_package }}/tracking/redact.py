@@ -16,55 +16,10 @@ from pathlib import PurePosixPath
 from typing import Any
 from urllib.parse import unquote
 
+from . import secret_names
+
+MAX_BYTES = 1_000_000  # bytes
 HIDDEN = "***"
-SECRETS = (
-    r"passwords?|passwd|passphrases?|passcodes?|pwd|secrets?|credentials?"
-    r"|authorization|authtoken|authkey|(basic|http)_auth|(access|private)_key_id"
-    r"|(api|access|auth|bearer|id|refresh|session)_tokens"
-    r"|(api|access|secret|private|auth|encryption|signing|master|account)_?keys?"
-)
-# Names that end in these words, unless the word before says that it is something else.
-TOKEN, PASS, KEY = "token", "pass", "key"
-PLAIN_TOKENS = """
-    begin blank bos class cls count decoder each end eos first forced image last
-    mask max min n next num number oov pad padding per prefix sep special split
-    start stop suffix total unk unknown
-"""
-PLAIN_PASSES = """
-    all backward band by first forward high last low multi n num one per second
-    single two
-"""
-PLAIN_KEYS = """
-    alias answer any artifact attr attribute batch binary blob bucket business by
-    cache candidate caption category child class cluster clustering col color colour
-    column composite config content context custom data dataset date dedup default
-    dependency dest destination dict dictionary dist distribution document dot edge
-    empty end entity entry environment error eval event experiment explode extra
-    feature field figure file filter first fold foreign format function global graph
-    group grouping has hash header hot id image index info input integer is item job
-    join joining json label last layer left legend level line link list local lookup
-    map mapping match matching merge message meta metadata metric model name natural
-    nested new next no node not object of old on option order ordering output page
-    param parameter parent part partition path pipeline plot prefix primary prng
-    prompt property public query question range record ref reference region registry
-    response result right rng root routing row run sample schema score section
-    sequence series setting shape shard short shuffle site sort sorting source split
-    src start state status step stratify string style subject suffix surrogate table
-    tag target task temp test text time timestamp train translation type unique val
-    valid validation value variable weight xor yaml zip
-"""
-PLAIN = {
-    TOKEN: set(PLAIN_TOKENS.split()),
-    PASS: set(PLAIN_PASSES.split()),
-    KEY: {*PLAIN_KEYS.split(), ""},
-}
-# One word without a sign between its parts.
-GLUED = re.compile(
-    r".+(password|passwd|passphrase|passcode|secret|credentials?)|.+pwd"
-    r"|(api|auth|access|bearer|refresh|session|git|github|gitlab|id|bot)token"
-    r"|(api|access|secret|private|auth|account|openai|encryption|signing|ssh)keys?"
-    r"|(db|user|my|root|admin|sql|smtp|mail|ftp|ssh|login|proxy|store)pass"
-)
 # Values that only say where a secret comes from, or that there is none.
 NO_SECRET = re.compile(
     r"(?:\$?\{[^{}]*\}|\{\{.*\}\}|\$\w+|\$\(.*\)|%\(\w+\)s|%s|<[^<>]*>|\*+|\.\.\.|…"
@@ -90,7 +45,8 @@ PRIVATE_KEY = re.compile(
 )
 # What stands before the last @ of an address; but a path may hold an @, too.
 IN_ADDRESS = re.compile(
-    r"(\w*)://(?!(?:(?:[\w-]+\.)+[\w-]+(?::\d+)?|[\w-]+:\d+|localhost)[/?#])([^\s'\"]*)@"
+    r"(?<!\w)(\w*)://"
+    r"(?!(?:(?:[\w-]+\.)+[\w-]+(?::\d+)?|[\w-]+:\d+|localhost)[/?#])([^\s'\"]*)@"
 )
 IN_QUERY = re.compile(r"([?&;])([\w.-]+)=([^&\s;'\"]*)")
 SCHEME = re.compile(r"(?i)\b(bearer|basic)\s+([\w.~+/-]{8,}=*)")
@@ -140,38 +96,11 @@ BELOW = re.compile(rf"(\s*(?:-\s+)?(?:[\"']?{NAME}[\"']?\s*[:=]\s+)?)(.*?)(,?\s*
 SETTINGS = {".json", ".yaml", ".yml", ".toml", ".ini", ".env", ".txt", ".cfg", ".conf"}
 SETTINGS |= {".properties", ".netrc", ".pgpass", ".tfvars"}
 LOGINS = (".netrc", "_netrc", "netrc", ".pgpass", "pgpass")
-LARGEST_TEXT = 1_000_000  # bytes
 VARIABLE = r"(MLFLOW|DATABRICKS|AWS|AZURE)_\w*(USERNAME|PASSWORD|TOKEN|SECRET|KEY)\w*"
 FRAMES = re.compile(r"(?m)^(  File \".*\n(?:    .*\n)*)")
 
 
-def words_of(name: str) -> list[str]:
-    """Return the words of a name in any spelling, in lower case, without a number."""
-    name = re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", name)
-    words = [word for word in re.split(r"[\W_]+", name.lower()) if word]
-    while words and words[-1].isdigit():
-        words.pop()
-    return [*words[:-1], words[-1].rstrip("0123456789")] if words else []
-
-
-def is_secret(name: Any) -> bool:
-    """Tell whether values of this name are secret: by how the name ends."""
-    if not (words := words_of(str(name))):
-        return False
-    last, before = words[-1], words[-2] if len(words) > 1 else ""
-    if last in PLAIN:
-        return before not in PLAIN[last]
-    ending = f"_{'_'.join(words[-3:])}"
-    return bool(re.search(rf"_(?:{SECRETS})$", ending) or GLUED.fullmatch(last))
-
-
-def is_some_key(name: str) -> bool:
-    """Tell whether a secret name may mean no secret: it only ends in ``key``."""
-    words = words_of(name)
-    return words[-1:] == [KEY] and not re.search(rf"(?:{SECRETS})$", "_".join(words))
-
-
-def parameters(values: Any, name: str = "") -> Any:
+def mask_values(values: Any, name: str = "") -> Any:
     """Return nested values without secrets, as dictionaries, lists and plain values.
 
     Args:
@@ -182,32 +111,20 @@ def parameters(values: Any, name: str = "") -> Any:
     if is_dataclass(values) and not isinstance(values, type):
         values = asdict(values)
     if isinstance(values, dict):
-        above = "" if is_some_key(name) else name
+        above = "" if secret_names.is_some_key(name) else name
         return {
-            key: parameters(value, key if is_secret(key) else above)
+            key: mask_values(value, key if secret_names.is_secret(key) else above)
             for key, value in values.items()
         }
     if isinstance(values, (list, tuple, set)):
-        hidden = [parameters(value, name) for value in values]
+        hidden = [mask_values(value, name) for value in values]
         return type(values)(hidden) if type(values) in (tuple, set) else hidden
     if name and not isinstance(values, bool):
-        harmless = isinstance(values, (int, float)) and is_some_key(str(name))
+        harmless = isinstance(values, (int, float)) and secret_names.is_some_key(
+            str(name)
+        )
         return values if harmless or NO_SECRET.fullmatch(str(values)) else HIDDEN
     return mask(values) if isinstance(values, str) else values
-
-
-def from_environment() -> list[str]:
-    """Return the credentials in this process's environment, longest first."""
-    found = set()
-    for name, value in os.environ.items():
-        secret = re.fullmatch(VARIABLE, name) or (is_secret(name) and len(value) > 11)
-        if secret and not os.path.exists(value):  # as PWD and SSH_ASKPASS name
-            found.add(value)
-    for name in ("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI"):
-        user, _, _ = os.environ.get(name, "").partition("://")[2].rpartition("@")
-        password = user.partition(":")[2]
-        found |= {password, unquote(password)}
-    return sorted(found - {""}, key=len, reverse=True)
 
 
 def mask(text: str) -> str:
@@ -215,21 +132,9 @@ def mask(text: str) -> str:
     return document(ASSIGNED.sub(hide_assigned, code(text)))
 
 
-def first_line(error: BaseException) -> str:
-    """Return what an error says first, without secrets."""
-    return mask(str(error).strip().partition("\n")[0] or type(error).__name__)
-
-
-def traceback(text: str) -> str:
-    """Hide the secrets of a traceback: those of its code, and of its messages."""
-    parts = FRAMES.split(text)
-    shown = [code(p) if n % 2 else mask(p) for n, p in enumerate(parts)]
-    return "".join(shown)
-
-
 def code(text: str) -> str:
     """Hide what is secret in any text: known forms, addresses, quoted values."""
-    for secret in from_environment():
+    for secret in environment_secrets():
         if secret in text:
             text = re.sub(rf"(?<!\w){re.escape(secret)}(?!\w)", HIDDEN, text)
     text = PRIVATE_KEY.sub(hide_private_key, text)
@@ -267,10 +172,10 @@ def document(text: str, of_catalog: bool = False) -> str:
             lines.append(hide_below(line))
             continue
         found = LINE.fullmatch(line)
-        name = found[3] if found and is_secret(found[3]) else ""
+        name = found[3] if found and secret_names.is_secret(found[3]) else ""
         value = re.sub(r"(^|\s)#.*", "", found[5]).strip() if found else ""
         opens = re.fullmatch(r"[|>][+-]?\d*|[\[{]|", value)
-        some_key = is_some_key(name)
+        some_key = secret_names.is_some_key(name)
         below = -1
         if name and opens and not (some_key and value in ("", "{")):
             below = indent
@@ -280,102 +185,6 @@ def document(text: str, of_catalog: bool = False) -> str:
             line = hide(line, name, value.rstrip(",;"))
         lines.append(line)
     return "\n".join(lines)
-
-
-def hide_below(line: str) -> str:
-    """Hide a line of the list, mapping or block that belongs to a secret name."""
-    found = BELOW.fullmatch(line)
-    value = found[2] if found else ""
-    if not found or value in "[{" or NO_SECRET.fullmatch(value.strip("\"'")):
-        return line
-    quote = value[0] if value[0] in "\"'" else ""
-    return f"{found[1]}{quote}{HIDDEN}{quote}{found[3]}"
-
-
-def hide(whole: str, name: str, value: str) -> str:
-    """Hide a value within a text, if its name is secret."""
-    if not is_secret(name) or NO_SECRET.fullmatch(value.strip("\"'")):
-        return whole
-    head, _, tail = whole.rpartition(value)
-    return f"{head}{HIDDEN}{tail}"
-
-
-def hide_private_key(found: re.Match[str]) -> str:
-    """Hide the lines of a private key; as many lines as there were stay."""
-    lines = (found[2] or found[4] or "").split("\n")
-    hidden = (HIDDEN if len(line.strip()) > 1 else line for line in lines)
-    return f"{found[1]}{chr(10).join(hidden)}{found[3] or ''}"
-
-
-def hide_assigned(found: re.Match[str]) -> str:
-    """Hide the value of ``password=x``; of ``user=me``, too, as addresses have it."""
-    user = words_of(found[1])[-1:] in (["user"], ["username"], ["uid"])
-    return f"{found[1]}={HIDDEN}" if user else hide(found[0], found[1], found[2])
-
-
-def hide_in_address(found: re.Match[str]) -> str:
-    """Hide what stands before the @ of an address, if it is no placeholder."""
-    scheme, (user, colon, password) = found[1], found[2].partition(":")
-    only_a_name = not colon and not scheme.startswith("http")
-    plain = password != HIDDEN and NO_SECRET.fullmatch(password or user)
-    return found[0] if plain or only_a_name else f"{scheme}://{HIDDEN}@"
-
-
-def hide_in_query(found: re.Match[str]) -> str:
-    """Hide the value of a parameter in an address."""
-    signature = words_of(found[2])[-1:] in (["sig"], ["signature"], ["credential"])
-    if signature or (found[2] == KEY and len(found[3]) > 15):
-        return f"{found[1]}{found[2]}={HIDDEN}"
-    return hide(found[0], found[2], found[3])
-
-
-def hide_scheme(found: re.Match[str]) -> str:
-    """Hide the credentials of ``Bearer`` and ``Basic``, but no words of a sentence."""
-    value = found[2]
-    if found[1].lower() == "bearer":
-        secret = any(map(str.isdigit, value)) or len(value) > 20
-    else:
-        try:
-            secret = b":" in base64.b64decode(value, validate=True)
-        except ValueError:
-            secret = False
-    return f"{found[1]} {HIDDEN}" if secret else found[0]
-
-
-def hide_literal(found: re.Match[str]) -> str:
-    """Hide a quoted value, unless it repeats its name: ``api_key="api_key"``."""
-    name, value = found[2], found[4].strip("\\\"'")
-    words = words_of(value)
-    repeated = words and words == words_of(name)[-len(words) :] and value.isidentifier()
-    # A constant such as MODEL_KEY = "model" is none.
-    constant = is_some_key(name) and len(value) < 20 and not re.search(r"\d", value)
-    composed = re.search("[{\\[(]", value) and re.search("[rRfF]$", found[3])
-    if not is_secret(name):
-        inside = LITERAL.sub(hide_literal, found[4][1:])  # of JSON within a text
-        return f"{found[1]}{name}{found[3]}{found[4][:1]}{inside}"
-    if NO_SECRET.fullmatch(value) or repeated or constant or composed:
-        return found[0]
-    return f"{found[1]}{name}{found[3]}{hide_quoted(found[4])}"
-
-
-def hide_quoted(text: str) -> str:
-    """Hide what stands between the quotes of a literal."""
-    quote = text[: len(text) - len(text.lstrip("\\\"'"))] or text[:1]
-    return f"{quote}{HIDDEN}{quote}"
-
-
-def hide_list(found: re.Match[str]) -> str:
-    """Hide the quoted values of a list."""
-    if not is_secret(found[2]) or is_some_key(found[2]):
-        return found[0]
-    hidden = re.sub(QUOTED, lambda literal: hide_quoted(literal[0]), found[4])
-    return f"{found[1]}{found[2]}{found[3]}{hidden}"
-
-
-def is_settings(name: str) -> bool:
-    """Tell from its name whether a file holds settings rather than code."""
-    path = PurePosixPath(name)
-    return path.suffix.lower() in SETTINGS or path.name.startswith((".env", *LOGINS))
 
 
 def file(name: str, text: str) -> str:
@@ -414,3 +223,139 @@ def diff_of_file(text: str) -> str:
                 lines[n] = f"{lines[n][:1]}{line}"
         shown.append("\n".join([f"@@{where}@@{file(name, heading)}", *lines]))
     return "".join(shown)
+
+
+def traceback(text: str) -> str:
+    """Hide the secrets of a traceback: those of its code, and of its messages."""
+    parts = FRAMES.split(text)
+    shown = [code(p) if n % 2 else mask(p) for n, p in enumerate(parts)]
+    return "".join(shown)
+
+
+def environment_secrets() -> list[str]:
+    """Return the credentials in this process's environment, longest first."""
+    found = set()
+    for name, value in os.environ.items():
+        secret = re.fullmatch(VARIABLE, name) or (
+            secret_names.is_secret(name) and len(value) > 11
+        )
+        if secret and not os.path.exists(value):  # as PWD and SSH_ASKPASS name
+            found.add(value)
+    for name in ("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI"):
+        user, _, _ = os.environ.get(name, "").partition("://")[2].rpartition("@")
+        password = user.partition(":")[2]
+        found |= {password, unquote(password)}
+    return sorted(found - {""}, key=len, reverse=True)
+
+
+def first_line(error: BaseException) -> str:
+    """Return what an error says first, without secrets."""
+    return mask(str(error).strip().partition("\n")[0] or type(error).__name__)
+
+
+def hide_below(line: str) -> str:
+    """Hide a line of the list, mapping or block that belongs to a secret name."""
+    found = BELOW.fullmatch(line)
+    value = found[2] if found else ""
+    if not found or value in "[{" or NO_SECRET.fullmatch(value.strip("\"'")):
+        return line
+    quote = value[0] if value[0] in "\"'" else ""
+    return f"{found[1]}{quote}{HIDDEN}{quote}{found[3]}"
+
+
+def hide(whole: str, name: str, value: str) -> str:
+    """Hide a value within a text, if its name is secret."""
+    if not secret_names.is_secret(name) or NO_SECRET.fullmatch(value.strip("\"'")):
+        return whole
+    head, _, tail = whole.rpartition(value)
+    return f"{head}{HIDDEN}{tail}"
+
+
+def hide_private_key(found: re.Match[str]) -> str:
+    """Hide the lines of a private key; as many lines as there were stay."""
+    lines = (found[2] or found[4] or "").split("\n")
+    hidden = (HIDDEN if len(line.strip()) > 1 else line for line in lines)
+    return f"{found[1]}{chr(10).join(hidden)}{found[3] or ''}"
+
+
+def hide_assigned(found: re.Match[str]) -> str:
+    """Hide the value of ``password=x``; of ``user=me``, too, as addresses have it."""
+    user = secret_names.words_of(found[1])[-1:] in (["user"], ["username"], ["uid"])
+    return f"{found[1]}={HIDDEN}" if user else hide(found[0], found[1], found[2])
+
+
+def hide_in_address(found: re.Match[str]) -> str:
+    """Hide what stands before the @ of an address, if it is no placeholder."""
+    scheme, (user, colon, password) = found[1], found[2].partition(":")
+    only_a_name = not colon and not scheme.startswith("http")
+    plain = password != HIDDEN and NO_SECRET.fullmatch(password or user)
+    return found[0] if plain or only_a_name else f"{scheme}://{HIDDEN}@"
+
+
+def hide_in_query(found: re.Match[str]) -> str:
+    """Hide the value of a parameter in an address."""
+    signature = secret_names.words_of(found[2])[-1:] in (
+        ["sig"],
+        ["signature"],
+        ["credential"],
+    )
+    if signature or (found[2] == secret_names.KEY and len(found[3]) > 15):
+        return f"{found[1]}{found[2]}={HIDDEN}"
+    return hide(found[0], found[2], found[3])
+
+
+def hide_scheme(found: re.Match[str]) -> str:
+    """Hide the credentials of ``Bearer`` and ``Basic``, but no words of a sentence."""
+    value = found[2]
+    if found[1].lower() == "bearer":
+        secret = any(map(str.isdigit, value)) or len(value) > 20
+    else:
+        try:
+            secret = b":" in base64.b64decode(value, validate=True)
+        except ValueError:
+            secret = False
+    return f"{found[1]} {HIDDEN}" if secret else found[0]
+
+
+def hide_literal(found: re.Match[str]) -> str:
+    """Hide a quoted value, unless it repeats its name: ``api_key="api_key"``."""
+    name, value = found[2], found[4].strip("\\\"'")
+    words = secret_names.words_of(value)
+    repeated = (
+        words
+        and words == secret_names.words_of(name)[-len(words) :]
+        and value.isidentifier()
+    )
+    # A constant such as MODEL_KEY = "model" is none.
+    constant = (
+        secret_names.is_some_key(name)
+        and len(value) < 20
+        and not re.search(r"\d", value)
+    )
+    composed = re.search("[{\\[(]", value) and re.search("[rRfF]$", found[3])
+    if not secret_names.is_secret(name):
+        inside = LITERAL.sub(hide_literal, found[4][1:])  # of JSON within a text
+        return f"{found[1]}{name}{found[3]}{found[4][:1]}{inside}"
+    if NO_SECRET.fullmatch(value) or repeated or constant or composed:
+        return found[0]
+    return f"{found[1]}{name}{found[3]}{hide_quoted(found[4])}"
+
+
+def hide_quoted(text: str) -> str:
+    """Hide what stands between the quotes of a literal."""
+    quote = text[: len(text) - len(text.lstrip("\\\"'"))] or text[:1]
+    return f"{quote}{HIDDEN}{quote}"
+
+
+def hide_list(found: re.Match[str]) -> str:
+    """Hide the quoted values of a list."""
+    if not secret_names.is_secret(found[2]) or secret_names.is_some_key(found[2]):
+        return found[0]
+    hidden = re.sub(QUOTED, lambda literal: hide_quoted(literal[0]), found[4])
+    return f"{found[1]}{found[2]}{found[3]}{hidden}"
+
+
+def is_settings(name: str) -> bool:
+    """Tell from its name whether a file holds settings rather than code."""
+    path = PurePosixPath(name)
+    return path.suffix.lower() in SETTINGS or path.name.startswith((".env", *LOGINS))

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import math
-import uuid
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from . import provenance, store
-from .provenance import clean_name
+from . import names, parameters, recovery
 
 
 class Candidate(NamedTuple):
@@ -28,31 +26,45 @@ def log_search(candidates: Sequence[Candidate], *, began: float, best: int) -> N
         best: The index of the best candidate.
     """
     import mlflow
-    from mlflow.entities import Metric, Param, RunTag
+    from mlflow.entities import RunTag
 
     client, parent = mlflow.MlflowClient(), mlflow.active_run() or mlflow.start_run()
-    parent_id, experiment = parent.info.run_id, parent.info.experiment_id
-    tags = {k: v for k, v in parent.data.tags.items() if k.startswith("mlflow.source")}
-    tags |= {"mlflow.user": parent.info.user_id, "mlflow.parentRunId": parent_id}
-    tags["creation.id"] = uuid.uuid4().hex
-    start = int(began * 1000)
-    for number, (params, metrics, seconds) in enumerate(candidates):
-        name, text = f"candidate {number}", provenance.flatten(params)
-        own = {**tags, "search.candidate": str(number)}
-        child = client.create_run(experiment, start, own, name).info.run_id
-        end = start + int(seconds * 1000)
-        client.log_batch(
-            child,
-            [Metric(clean_name(key), value, end, 0) for key, value in metrics.items()],
-            [Param(*item) for item in text.items()],
-            synchronous=True,
-        )
-        complete = not any(map(math.isnan, metrics.values()))
-        client.set_terminated(child, "FINISHED" if complete else "FAILED", end)
-        if number == best:
-            chosen = {"search.best": name}
-            chosen |= {f"search.best.{key}": value for key, value in text.items()}
-            scoped = [RunTag(provenance.scoped(k), v) for k, v in chosen.items()]
-            client.log_batch(parent_id, tags=scoped, synchronous=True)
-    # Made twice, because an answer was lost.
-    store.discard(experiment, f"tags.`creation.id` = '{tags['creation.id']}'")
+    inherited = parent.data.tags.items()
+    source = {k: v for k, v in inherited if k.startswith("mlflow.source")}
+    source["mlflow.user"] = parent.info.user_id
+    with recovery.creating_child_runs(parent) as tags:
+        for number, candidate in enumerate(candidates):
+            own = source | tags | {"search.candidate": str(number)}
+            log_candidate(parent.info.experiment_id, number, candidate, began, own)
+    chosen = {"search.best": f"candidate {best}"}
+    for key, value in parameters.flatten(candidates[best].params).items():
+        chosen[f"search.best.{key}"] = value
+    tags_of_best = [RunTag(names.with_namespace(k), v) for k, v in chosen.items()]
+    client.log_batch(parent.info.run_id, tags=tags_of_best, synchronous=True)
+
+
+def log_candidate(
+    experiment: str,
+    number: int,
+    candidate: Candidate,
+    began: float,
+    tags: dict[str, str],
+) -> None:
+    """Log one candidate as a run that has ended."""
+    from mlflow import MlflowClient
+    from mlflow.entities import Metric, Param
+
+    client, start = MlflowClient(), int(began * 1000)
+    end = start + int(candidate.seconds * 1000)
+    run = client.create_run(experiment, start, tags, f"candidate {number}")
+    client.log_batch(
+        run.info.run_id,
+        [
+            Metric(names.clean_name(key), value, end, 0)
+            for key, value in candidate.metrics.items()
+        ],
+        [Param(*item) for item in parameters.flatten(candidate.params).items()],
+        synchronous=True,
+    )
+    complete = not any(map(math.isnan, candidate.metrics.values()))
+    client.set_terminated(run.info.run_id, "FINISHED" if complete else "FAILED", end)

@@ -11,14 +11,14 @@ from __future__ import annotations
 import base64
 from typing import TYPE_CHECKING, Any
 
-if TYPE_CHECKING:  # commands import this, and should not wait for the libraries
+if TYPE_CHECKING:
     import numpy as np
     import pandas as pd
 
-KEY = "training_rows"  # in the model's metadata
-MOST = 5000  # digests of 8 bytes
-COLUMNS = "training_columns"
-LIMIT = 2**64 - 1
+ROWS_KEY = "training_rows"  # in the model's metadata
+MAX_DIGESTS = 5000  # digests of 8 bytes
+COLUMNS_KEY = "training_columns"
+LARGEST_DIGEST = 2**64 - 1
 
 
 def digest_rows(table: pd.DataFrame) -> np.ndarray:
@@ -33,11 +33,11 @@ def describe(train: pd.DataFrame) -> dict[str, Any] | None:
     import numpy as np
 
     try:
-        smallest = np.unique(digest_rows(train))[:MOST]
+        smallest = np.unique(digest_rows(train))[:MAX_DIGESTS]
     except TypeError:  # cells that have no digest, such as lists
         return None
     text = base64.b64encode(smallest.astype("<u8").tobytes()).decode()
-    return {KEY: text, COLUMNS: list(map(str, train.columns))}
+    return {ROWS_KEY: text, COLUMNS_KEY: list(map(str, train.columns))}
 
 
 def seen(metadata: dict[str, Any] | None, test: pd.DataFrame) -> np.ndarray | None:
@@ -49,10 +49,10 @@ def seen(metadata: dict[str, Any] | None, test: pd.DataFrame) -> np.ndarray | No
     """
     import numpy as np
 
-    columns = (metadata or {}).get(COLUMNS)
+    columns = (metadata or {}).get(COLUMNS_KEY)
     if not metadata or not columns or not set(columns) <= set(test.columns):
         return None
-    known = np.frombuffer(base64.b64decode(metadata[KEY]), "<u8")
-    limit = known.max() if len(known) == MOST else LIMIT
+    known = np.frombuffer(base64.b64decode(metadata[ROWS_KEY]), "<u8")
+    limit = known.max() if len(known) == MAX_DIGESTS else LARGEST_DIGEST
     digests = digest_rows(test[columns])
     return np.where(digests <= limit, np.isin(digests, known).astype(float), np.nan)

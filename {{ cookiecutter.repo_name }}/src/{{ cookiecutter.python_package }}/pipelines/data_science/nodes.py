@@ -72,14 +72,14 @@ def log_model(model: Pipeline, train: pd.DataFrame, test: pd.DataFrame) -> str:
     """
     example = test[FEATURES].head()
     answers = predict(model, test.head())
-    portable = tracking.portable(model, train[[*FEATURES, TARGET]])
+    log_kwargs = tracking.sklearn_log_kwargs(model, train[[*FEATURES, TARGET]])
     if list(answers) != [TARGET]:
         mlflow.sklearn.log_model(
             model,
             name="probabilities",
             signature=infer_signature(example, answers.drop(columns=TARGET)),
             pyfunc_predict_fn="predict_proba",
-            **portable,
+            **log_kwargs,
         )
     # A named column: a bare array of texts has no type that Spark reads.
     logged = mlflow.sklearn.log_model(
@@ -87,7 +87,7 @@ def log_model(model: Pipeline, train: pd.DataFrame, test: pd.DataFrame) -> str:
         name="model",
         signature=infer_signature(example, answers[TARGET]),
         input_example=example,
-        **portable,
+        **log_kwargs,
     )
     return logged.model_uri
 

@@ -22,26 +22,83 @@ from typing import Any
 
 import click
 
-from . import provenance, redact, registry, runs, store
-from .runs import Trouble, project_store
+from .. import database, datasets, redact, registry
+from . import project_runs
+from .project_runs import CommandError
 
-RECORD, FORMAT = "record.json", 1
+RECORD_FILE, FORMAT = "record.json", 1
+SMALL_BYTES, MAX_RATIO = 100_000_000, 100  # bytes unpacked, or times the packed ones
+MAX_MLMODEL_BYTES = 5_000_000  # bytes, of a model's description
+MODEL_FILE = "model.skops"
+# What a model may ask for, by flavour; what it may say besides leads to no code.
+ALLOWED_FLAVOURS: dict[str, dict[str, tuple]] = {
+    "python_function": {
+        **{"loader_module": ("mlflow.sklearn",), "model_path": (MODEL_FILE,)},
+        "predict_fn": ("predict", "predict_proba", "predict_log_proba"),
+    },
+    "sklearn": {"pickled_model": (MODEL_FILE,), "serialization_format": ("skops",)},
+}
+HARMLESS_KEYS = {"env", "python_version", "sklearn_version"}
 # Parts that mean the same on every system, and lead nowhere else.
 PATH = re.compile(
     r"(?!/|$|[A-Za-z]:)(?:(?:^|/)[^/\\\x00-\x1f\x7f\ud800-\udfff]*(?<![/. ]))+"
 )
-ALWAYS_FINE, BLOWN_UP = 100_000_000, 100  # bytes unpacked, or times the packed ones
-LARGEST_TEXT = 5_000_000  # bytes, of a model's description
-MODEL = "model.skops"
-# What a model may ask for, by flavour; what it may say besides leads to no code.
-FLAVOURS: dict[str, dict[str, tuple]] = {
-    "python_function": {
-        **{"loader_module": ("mlflow.sklearn",), "model_path": (MODEL,)},
-        "predict_fn": ("predict", "predict_proba", "predict_log_proba"),
-    },
-    "sklearn": {"pickled_model": (MODEL,), "serialization_format": ("skops",)},
-}
-BESIDES = {"env", "python_version", "sklearn_version"}
+
+
+def import_run(found: Any, folder: Path, experiment: str) -> str:
+    """Record a run in the store, unless it is there, and say so; return its id."""
+    from mlflow import MlflowClient
+
+    from . import record
+
+    uri, client = os.environ["MLFLOW_TRACKING_URI"], MlflowClient()
+    made = record.by_key(found.run.data.tags)[project_runs.SOURCE_RUN_TAG]
+    with database.database_lock(uri):
+        left = client.search_runs(
+            [experiment], f"tags.`{project_runs.INCOMPLETE_TAG}` = '{made}'"
+        )
+        record.delete_runs(left, experiment)
+        same = (
+            f"tags.`{project_runs.SOURCE_RUN_TAG}` = '{made}'",
+            f"attributes.run_id = '{made}'",
+        )
+        here = [
+            run for query in same for run in client.search_runs([experiment], query)
+        ]
+        said = "already is" if here else "is now"
+        run_id = (
+            here[0].info.run_id
+            if here
+            else record.write_record(found, folder, experiment)
+        )
+    click.echo(f"Run {made} {said} run {run_id} at {redact.mask(uri)}.")
+    return run_id
+
+
+def untrusted_features(file: Path) -> Iterator[str]:
+    """Yield what the model of an ``MLmodel`` asks for beyond scikit-learn in skops."""
+    import skops.io
+    import yaml
+
+    text, model = file.read_text("utf-8"), file.parent / MODEL_FILE
+    aliases = (isinstance(event, yaml.AliasEvent) for event in yaml.parse(text))
+    if len(text) > MAX_MLMODEL_BYTES or any(aliases):
+        raise ValueError(f"{file.name} is too large, or refers to itself")
+    flavours = {"sklearn": {}} | yaml.safe_load(text)["flavors"]
+    yield from (
+        f"the flavour {name}" for name in flavours if name not in ALLOWED_FLAVOURS
+    )
+    for name in flavours.keys() & ALLOWED_FLAVOURS.keys():
+        allowed, said = ALLOWED_FLAVOURS[name], flavours[name]
+        for key in sorted((allowed.keys() | said.keys()) - HARMLESS_KEYS):
+            if said.get(key) not in allowed.get(key, (None, [])):
+                yield f"{key} = {said.get(key)} in its flavour {name}"
+    if not model.is_file():
+        yield f"another file than {MODEL_FILE}"
+        return
+    with zipfile.ZipFile(model) as archive:
+        check_entries(archive, model)
+    yield from (f"the type {name}" for name in skops.io.get_untrusted_types(file=model))
 
 
 @click.command()
@@ -49,7 +106,7 @@ BESIDES = {"env", "python_version", "sklearn_version"}
 @click.option("--output", "-o", type=click.Path(dir_okay=False), help="One zip file.")
 @click.option("--to", metavar="URI", help="Another store, such as http://host:5000.")
 @click.option("--with-user", is_flag=True, help="Name the user who made the run.")
-@runs.option
+@project_runs.env_option
 @click.pass_obj
 def share(metadata: Any, run_id: str, output, to, with_user, env) -> None:
     """Write everything of a run to a file, or straight into another store.
@@ -63,11 +120,13 @@ def share(metadata: Any, run_id: str, output, to, with_user, env) -> None:
     project = Path(metadata.project_path)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        with project_store(project, env):
+        with project_runs.project_store(project, env):
             from . import record
 
-            about = record.read(runs.find(run_id), folder, project, with_user)
-            found = record.check(about)  # as a receiver will
+            about = record.read_record(
+                project_runs.resolve_run(run_id), folder, project, with_user
+            )
+            found = record.parse_record(about)  # as a receiver will
             if output:
                 pack(about, folder, Path(output))
                 click.echo(f"Run {run_id} is in {output}.")
@@ -76,16 +135,20 @@ def share(metadata: Any, run_id: str, output, to, with_user, env) -> None:
         for variable in ("MLFLOW_EXPERIMENT_ID", "MLFLOW_EXPERIMENT_NAME"):
             os.environ.pop(variable, None)
         os.environ["MLFLOW_TRACKING_URI"] = to
-        title = {"experiment_name": record.pairs(found.run.data.tags)[runs.EXPERIMENT]}
-        with project_store(project, env, title) as experiment:
-            deliver(found, folder, experiment)
+        title = {
+            "experiment_name": record.by_key(found.run.data.tags)[
+                project_runs.SOURCE_EXPERIMENT_TAG
+            ]
+        }
+        with project_runs.project_store(project, env, title) as experiment:
+            import_run(found, folder, experiment)
 
 
 @click.command()
 @click.argument("file", type=click.Path(exists=True, dir_okay=False))
 @click.option("--register", is_flag=True, help="Register its models, as they were.")
 @click.option("--trust", is_flag=True, help="Take models that ask for other code.")
-@runs.option
+@project_runs.env_option
 @click.pass_obj
 def receive(metadata: Any, file: str, register: bool, trust: bool, env) -> None:
     """Record the run of a file that `kedro share` has written.
@@ -95,33 +158,10 @@ def receive(metadata: Any, file: str, register: bool, trust: bool, env) -> None:
     """
     with tempfile.TemporaryDirectory() as name:
         found = unpack(Path(file), Path(name), trust=trust)
-        with project_store(metadata.project_path, env, {}) as experiment:
-            run_id = deliver(found, Path(name), experiment)
+        with project_runs.project_store(metadata.project_path, env, {}) as experiment:
+            run_id = import_run(found, Path(name), experiment)
             if register:
                 register_models(run_id)
-
-
-def deliver(found: Any, folder: Path, experiment: str) -> str:
-    """Record a run in the store, unless it is there, and say so; return its id."""
-    from mlflow import MlflowClient
-
-    from . import record
-
-    uri, client = os.environ["MLFLOW_TRACKING_URI"], MlflowClient()
-    made = record.pairs(found.run.data.tags)[runs.ORIGIN]
-    with store.locked(uri):
-        left = client.search_runs([experiment], f"tags.`{runs.INCOMPLETE}` = '{made}'")
-        record.forget(left, experiment)
-        same = f"tags.`{runs.ORIGIN}` = '{made}'", f"attributes.run_id = '{made}'"
-        here = [
-            run for query in same for run in client.search_runs([experiment], query)
-        ]
-        said = "already is" if here else "is now"
-        run_id = (
-            here[0].info.run_id if here else record.write(found, folder, experiment)
-        )
-    click.echo(f"Run {made} {said} run {run_id} at {redact.mask(uri)}.")
-    return run_id
 
 
 def register_models(run_id: str) -> None:
@@ -132,13 +172,15 @@ def register_models(run_id: str) -> None:
     run: Any = client.get_run(run_id)
     for output in run.outputs.model_outputs:
         model = client.get_logged_model(output.model_id)
-        for version in json.loads(model.tags.get(runs.REGISTERED, "[]")):
-            name, known = version["name"], registry.latest(version["name"])
-            number = registry.find(model, name, known)
+        for version in json.loads(
+            model.tags.get(project_runs.SOURCE_VERSIONS_TAG, "[]")
+        ):
+            name, known = version["name"], registry.latest_versions(version["name"])
+            number = registry.version_of(model, name, known)
             if not number:  # what their registry decided is no decision of ours
                 tags = version["tags"].items()
                 tags = {re.sub("^registry", "origin", key): v for key, v in tags}
-                number = registry.register(model, name, tags, new=not known)
+                number = registry.register_version(model, name, tags, new=not known)
             click.echo(f"Its {model.name} is models:/{name}/{number}.")
 
 
@@ -147,13 +189,13 @@ def pack(about: dict[str, Any], folder: Path, file: Path) -> None:
     paths = [path for path in sorted(folder.rglob("*")) if path.is_file()]
     names = {path.relative_to(folder).as_posix(): path for path in paths}
     if odd := [name for name in names if not PATH.fullmatch(name)]:
-        raise Trouble(f"{odd[0]!r} is no path on every system.")
-    files = {name: provenance.digest(path, "sha256") for name, path in names.items()}
+        raise CommandError(f"{odd[0]!r} is no path on every system.")
+    files = {name: datasets.file_digest(path, "sha256") for name, path in names.items()}
     part = file.with_name(f".{file.name}.{uuid.uuid4().hex}")
     try:
         with zipfile.ZipFile(part, "w", zipfile.ZIP_DEFLATED) as archive:
             listed = {"format": FORMAT, "record": about, "files": files}
-            archive.writestr(RECORD, json.dumps(listed))
+            archive.writestr(RECORD_FILE, json.dumps(listed))
             for name, path in names.items():
                 archive.write(path, name)
         part.replace(file)
@@ -165,31 +207,33 @@ def unpack(file: Path, folder: Path, *, trust: bool = False) -> Any:
     """Check a zip file from anybody, unpack it, and return its record.
 
     Raises:
-        Trouble: Something is wrong, or a model asks for what needs ``trust``.
+        CommandError: Something is wrong, or a model asks for what needs ``trust``.
     """
     from . import record
 
     try:
         with zipfile.ZipFile(file) as archive:
             names = check_entries(archive, file)
-            about = json.loads(archive.read(RECORD))
+            about = json.loads(archive.read(RECORD_FILE))
             if about["format"] != FORMAT:
                 raise ValueError("another version of `kedro share` has made it")
-            found = record.check(about["record"])
-            if odd := {RECORD, *about["files"]} ^ names:
+            found = record.parse_record(about["record"])
+            if odd := {RECORD_FILE, *about["files"]} ^ names:
                 raise ValueError(f"{min(odd)!r} is not listed, or missing")
             for name, digest in about["files"].items():
                 (folder / name).parent.mkdir(parents=True, exist_ok=True)
                 with archive.open(name) as source, (folder / name).open("xb") as copy:
                     shutil.copyfileobj(source, copy)
-                if provenance.digest(folder / name, "sha256") != digest:
+                if datasets.file_digest(folder / name, "sha256") != digest:
                     raise ValueError(f"{name!r} has another checksum")
         described = [p for p in folder.rglob("*") if p.name.lower() == "mlmodel"]
-        wanted = [ask for path in described if not trust for ask in demands(path)]
+        wanted = [
+            ask for path in described if not trust for ask in untrusted_features(path)
+        ]
     except Exception as error:  # whatever a made-up file makes of its readers
-        raise Trouble(f"{file} is refused: {redact.first_line(error)}") from error
+        raise CommandError(f"{file} is refused: {redact.first_line(error)}") from error
     if wanted:
-        raise Trouble(
+        raise CommandError(
             f"{file} is refused: a model in it asks for {'; '.join(wanted)[:500]} -- "
             "with --trust it is taken all the same, and may do anything that you may"
         )
@@ -208,31 +252,7 @@ def check_entries(archive: zipfile.ZipFile, file: Path) -> set[str]:
         if stat.S_IFMT(entry.external_attr >> 16) not in (0, stat.S_IFREG):
             raise ValueError(f"{entry.filename!r} is a link, or no plain file")
     if (size := sum(e.file_size for e in entries)) > max(
-        ALWAYS_FINE, BLOWN_UP * packed
+        SMALL_BYTES, MAX_RATIO * packed
     ):
         raise ValueError(f"it would unpack to {size / packed:.0f} times its size")
     return names
-
-
-def demands(file: Path) -> Iterator[str]:
-    """Yield what the model of an ``MLmodel`` asks for beyond scikit-learn in skops."""
-    import skops.io
-    import yaml
-
-    text, model = file.read_text("utf-8"), file.parent / MODEL
-    aliases = (isinstance(event, yaml.AliasEvent) for event in yaml.parse(text))
-    if len(text) > LARGEST_TEXT or any(aliases):
-        raise ValueError(f"{file.name} is too large, or refers to itself")
-    flavours = {"sklearn": {}} | yaml.safe_load(text)["flavors"]
-    yield from (f"the flavour {name}" for name in flavours if name not in FLAVOURS)
-    for name in flavours.keys() & FLAVOURS.keys():
-        allowed, said = FLAVOURS[name], flavours[name]
-        for key in sorted((allowed.keys() | said.keys()) - BESIDES):
-            if said.get(key) not in allowed.get(key, (None, [])):
-                yield f"{key} = {said.get(key)} in its flavour {name}"
-    if not model.is_file():
-        yield f"another file than {MODEL}"
-        return
-    with zipfile.ZipFile(model) as archive:
-        check_entries(archive, model)
-    yield from (f"the type {name}" for name in skops.io.get_untrusted_types(file=model))

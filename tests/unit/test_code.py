@@ -1,4 +1,4 @@
-"""``tracking.origin``: what repeats a run: options, changes to the code, packages."""
+"""``tracking.code``: what repeats a run: options, changes to the code, packages."""
 
 import json
 import os
@@ -20,9 +20,9 @@ def git(project: Path, *words: str) -> str:
 
 
 @pytest.fixture
-def origin(module):
+def tracking(tracking):
     """Return the module under test."""
-    return module("tracking.origin")
+    return tracking
 
 
 @pytest.fixture
@@ -89,12 +89,12 @@ def test_a_run_without_changes_has_no_diff(trained_project):
 # Changes to the code
 
 
-def test_changed_and_new_files_are_in_the_diff(origin, repository):
+def test_changed_and_new_files_are_in_the_diff(tracking, repository):
     (repository / "code.py").write_text("a = 2\n")
     (repository / "new.py").write_text("new = 1\n")
     (repository / "picture.bin").write_bytes(bytes(range(256)))
     (repository / "link").symlink_to("new.py")
-    changes, digest = origin.diff(repository)
+    changes, digest = tracking.code.uncommitted_changes(repository)
     assert files_of(changes) == ["code.py", "link", "new.py", "picture.bin"]
     assert re.fullmatch("[0-9a-f]{32}", digest)
     (repository / "code.py").write_text("a = 1\n")
@@ -108,7 +108,7 @@ def test_changed_and_new_files_are_in_the_diff(origin, repository):
     assert os.readlink(repository / "link") == "new.py"
 
 
-def test_what_is_ones_own_is_not_in_the_diff(origin, repository):
+def test_what_is_ones_own_is_not_in_the_diff(tracking, repository):
     (repository / "ignored.db").write_text("ignored")
     for name in ("conf/local/note.yml", "credentials.yml", "conf/credentials_a.yml"):
         (repository / name).write_text("a: hunter2\n")
@@ -116,25 +116,25 @@ def test_what_is_ones_own_is_not_in_the_diff(origin, repository):
     (repository / "conf" / "local" / "untracked.yml").write_text("a: hunter2\n")
     (repository / "conf" / "credentials_b.yml").write_text("a: hunter2\n")
     before = git(repository, "status", "--porcelain")
-    assert origin.diff(repository)[0] == b""
+    assert tracking.code.uncommitted_changes(repository)[0] == b""
     assert git(repository, "status", "--porcelain") == before
 
 
-def test_the_diff_is_of_the_projects_folder(origin, repository):
+def test_the_diff_is_of_the_projects_folder(tracking, repository):
     inner = repository / "inner" / "conf" / "local"
     inner.mkdir(parents=True)
     (repository / "code.py").write_text("a = 2\n")
     (repository / "beside.py").touch()
     (repository / "inner" / "new.py").write_text("new = 1\n")
     (inner / "note.yml").write_text("a: hunter2\n")
-    changes, _ = origin.diff(repository / "inner")
+    changes, _ = tracking.code.uncommitted_changes(repository / "inner")
     assert files_of(changes) == ["inner/new.py"]
 
 
-def test_the_users_settings_of_git_do_not_change_the_diff(origin, repository):
+def test_the_users_settings_of_git_do_not_change_the_diff(tracking, repository):
     (repository / "code.py").write_text("a = 2\n")
     (repository / "new.py").write_text("new = 1\n")
-    expected = origin.diff(repository)
+    expected = tracking.code.uncommitted_changes(repository)
     for name, value in {
         "diff.noprefix": "true",
         "diff.external": "false",
@@ -142,48 +142,51 @@ def test_the_users_settings_of_git_do_not_change_the_diff(origin, repository):
         "diff.renames": "copies",
     }.items():
         git(repository, "config", name, value)
-    assert origin.diff(repository) == expected
+    assert tracking.code.uncommitted_changes(repository) == expected
 
 
 @pytest.mark.parametrize("known_to_git", [True, False])
-def test_large_changes_are_left_out(origin, repository, known_to_git):
+def test_large_changes_are_left_out(tracking, repository, known_to_git):
     (repository / "large.txt").write_text("0123456\n" * 750_000)
     if known_to_git:
         git(repository, "add", "large.txt")
-    assert origin.diff(repository) == (b"", "left out: it is over 5 MB")
+    assert tracking.code.uncommitted_changes(repository) == (
+        b"",
+        "left out: it is over 5 MB",
+    )
 
 
-def test_credentials_in_the_changes_are_masked(origin, repository):
+def test_credentials_in_the_changes_are_masked(tracking, repository):
     (repository / "code.py").write_text("URI = 'postgresql://me:hunter2@host/db'\n")
-    changes, said = origin.diff(repository)
+    changes, said = tracking.code.uncommitted_changes(repository)
     assert said == "masked: it holds what looks like credentials"
     assert b"hunter2" not in changes and b"://***@host/db" in changes
 
 
-def test_changes_in_any_encoding_are_kept(origin, repository):
+def test_changes_in_any_encoding_are_kept(tracking, repository):
     (repository / "code.py").write_bytes("# café\n".encode("latin-1"))
-    changes, digest = origin.diff(repository)
+    changes, digest = tracking.code.uncommitted_changes(repository)
     assert "+# café".encode("latin-1") in changes and len(digest) == 32
 
 
 # Options
 
 
-def options_of(origin, files=None, **changes):
+def options_of(tracking, files=None, **changes):
     """Return the options of a run with these run parameters."""
     names = ("tags", "node_names", "from_nodes", "to_nodes", "from_inputs")
     names += ("to_outputs", "namespaces", "load_versions", "runtime_params")
     given = dict.fromkeys([*names, "pipeline_names"]) | {"runner": SequentialRunner()}
-    return origin.options(given | changes, "local", files or {})
+    return tracking.provenance.run_options(given | changes, "local", files or {})
 
 
-def test_a_plain_run_has_few_options(origin):
-    assert options_of(origin) == {"env": "local", "runner": "SequentialRunner"}
+def test_a_plain_run_has_few_options(tracking):
+    assert options_of(tracking) == {"env": "local", "runner": "SequentialRunner"}
 
 
-def test_options_are_those_of_the_command(origin):
+def test_options_are_those_of_the_command(tracking):
     found = options_of(
-        origin,
+        tracking,
         pipeline_names=["a", "b"],
         tags=["x", "y"],
         node_names=["n"],
@@ -202,25 +205,25 @@ def test_options_are_those_of_the_command(origin):
         "to_outputs": "out",
         "params": {"model": {"C": 0.5, "password": "***"}, "note": "a b"},
     }
-    assert origin.command(found) == (
+    assert tracking.provenance.command_line(found) == (
         "kedro run --env=local --tags=x,y --nodes=n "
         "--to-outputs=out --namespaces=north --pipelines=a,b "
         "'--params=model.C=0.5,model.password=***,note=a b'"
     )
 
 
-def test_versioned_inputs_are_named_as_they_were_loaded(origin, module, tmp_path):
-    file = module("tracking.provenance").File
+def test_versioned_inputs_are_named_as_they_were_loaded(tracking, module, tmp_path):
+    file = module("tracking.catalog_files").DataFile
     path = tmp_path / "name" / "2026" / "name"
     files = {name: file(path, True) for name in ("one", "two")}
     files |= {"plain": file(tmp_path / "plain", False), "table": None}
-    found = options_of(origin, files, load_versions={"two": "2025"})
+    found = options_of(tracking, files, load_versions={"two": "2025"})
     assert found["load_versions"] == "one:2026,two:2025"
 
 
-def test_secrets_in_addresses_are_masked(origin):
+def test_secrets_in_addresses_are_masked(tracking):
     given = {"uri": "http://me:hunter2@host", "when": Path("a")}
-    found = options_of(origin, runtime_params=given)
+    found = options_of(tracking, runtime_params=given)
     assert found["params"] == {"uri": "http://***@host", "when": "a"}
 
 
@@ -237,7 +240,7 @@ def install(site: Path, name: str, version: str, **direct_url) -> None:
         (folder / "direct_url.json").write_text(json.dumps(direct_url))
 
 
-def test_packages_are_told_as_pip_takes_them(origin, tmp_path, monkeypatch):
+def test_packages_are_told_as_pip_takes_them(tracking, tmp_path, monkeypatch):
     project, site, other = tmp_path / "project", tmp_path / "a", tmp_path / "b"
     install(site, "Wheel-A", "1.0")
     install(site, "from-url", "3.0", url="https://host/x.whl")
@@ -245,7 +248,7 @@ def test_packages_are_told_as_pip_takes_them(origin, tmp_path, monkeypatch):
     install(site, "ours", "0.1", url=f"{project.as_uri()}/")
     install(other, "wheel-a", "0.9")  # behind the first on the path
     monkeypatch.setattr(sys, "path", [str(site), str(other)])
-    first, *lines = origin.packages(project).splitlines()
+    first, *lines = tracking.code.installed_packages(project).splitlines()
     assert re.fullmatch(r"# Python 3\.\d+\.\d+\S*", first)
     assert lines == [
         "# from-folder==4.0 came from a folder or file of that machine",
@@ -262,33 +265,35 @@ def test_packages_are_told_as_pip_takes_them(origin, tmp_path, monkeypatch):
     ],
 )
 def test_a_package_from_git_is_told_by_its_commit(
-    origin, tmp_path, monkeypatch, url, shown
+    tracking, tmp_path, monkeypatch, url, shown
 ):
     made = {"url": url, "vcs_info": {"vcs": "git", "commit_id": "abc"}}
     install(tmp_path / "site", "from-git", "2.0", **made)
     monkeypatch.setattr(sys, "path", [str(tmp_path / "site")])
-    line = origin.packages(tmp_path).splitlines()[1]
+    line = tracking.code.installed_packages(tmp_path).splitlines()[1]
     assert line == f"from-git @ git+{shown}@abc"
 
 
-def test_the_password_of_a_package_from_git_is_not_told(origin, tmp_path, monkeypatch):
+def test_the_password_of_a_package_from_git_is_not_told(
+    tracking, tmp_path, monkeypatch
+):
     made = {"url": "https://me:hunter2@host/r.git"}
     made |= {"vcs_info": {"vcs": "git", "commit_id": "abc"}}
     install(tmp_path / "site", "from-git", "2.0", **made)
     monkeypatch.setattr(sys, "path", [str(tmp_path / "site")])
-    assert "hunter2" not in origin.packages(tmp_path)
+    assert "hunter2" not in tracking.code.installed_packages(tmp_path)
 
 
 # A run that repeats another
 
 
-def test_the_tags_of_a_replay_are_known(origin, project):
+def test_the_tags_of_a_replay_are_known(tracking, project):
     mlflow.set_tracking_uri(f"sqlite:///{project}/mlflow.db")
-    assert origin.replayed() == {}
+    assert tracking.provenance.replay_tags() == {}
     with mlflow.start_run():
-        assert origin.replayed() == {}
+        assert tracking.provenance.replay_tags() == {}
     with mlflow.start_run(tags={"replay.of": "0" * 32, "model.id": "m-1"}):
-        assert origin.replayed()["model.id"] == "m-1"
+        assert tracking.provenance.replay_tags()["model.id"] == "m-1"
 
 
 def test_outside_of_git_nothing_differs(session_run, runs_of):

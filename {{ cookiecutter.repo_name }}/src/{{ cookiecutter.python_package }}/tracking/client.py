@@ -1,0 +1,149 @@
+"""Requests to the tracking server: time-outs, retries, and clear errors."""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from click import ClickException
+
+from . import database, environment, redact
+
+ANSWER_SECONDS = 10  # a busy server should answer within them
+
+
+def http_policy(retries: int, timeout: int) -> dict[str, str]:
+    """Return MLflow's variables for its retries, and for seconds of each request."""
+    return {
+        "MLFLOW_HTTP_REQUEST_MAX_RETRIES": str(retries),
+        "MLFLOW_HTTP_REQUEST_TIMEOUT": str(timeout),
+    }
+
+
+# MLflow doubles its waits: one retry comes at once, four take half a minute, five one.
+CONNECT = http_policy(retries=1, timeout=ANSWER_SECONDS)  # before the first node
+RUNNING = http_policy(retries=5, timeout=20)  # while nodes run
+FINISH = http_policy(retries=4, timeout=8)  # at the end of a run
+EXIT = http_policy(retries=1, timeout=5)  # when the process was interrupted
+
+logger = logging.getLogger(__name__)
+
+
+class TrackingError(ClickException):
+    """Runs cannot be recorded; the message says what to do."""
+
+
+@contextmanager
+def http_timeouts(settings: dict[str, str], override: bool = False) -> Iterator[None]:
+    """Wait for a server as long as these settings say.
+
+    Args:
+        settings: Variables of MLflow.
+        override: Whether they replace those that the user has set.
+    """
+    names = [name for name in settings if override or not environment.user_env(name)]
+    before = {name: os.environ[name] for name in names}
+    put = os.environ.__setitem__ if override else environment.set_env
+    for name in names:
+        put(name, settings[name])
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            put(name, value)
+
+
+@contextmanager
+def verify_store(project: Path) -> Iterator[None]:
+    """Connect to the store before anything is computed; fail within seconds.
+
+    Processes that share a database take turns.
+
+    Raises:
+        TrackingError: The store cannot be used; one line says what to do.
+    """
+    uri = os.environ["MLFLOW_TRACKING_URI"]
+    file = database.sqlite_file(uri)
+    inside = file if file and file.is_relative_to(project) else None
+    try:
+        with http_timeouts(CONNECT), database.database_lock(uri):
+            if inside and inside.exists():
+                database.relocate_artifacts(inside, project)
+            yield
+            if inside:
+                database.relocate_artifacts(inside, project)
+    except ClickException:
+        raise
+    except Exception as error:
+        said = redact.first_line(error)
+        if re.search(r"\b40[13]\b|PERMISSION_DENIED|(?i:not authorized)", said):
+            remedy = (
+                "set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or "
+                "MLFLOW_TRACKING_TOKEN, to those of a user who may record there."
+            )
+        elif inside and "_alembic_tmp_" in said:
+            remedy = f"it was only half created: move {inside} away and try again."
+        else:
+            remedy = (
+                "start or repair that store, or set MLFLOW_TRACKING_URI or "
+                "conf/base/mlflow.yml to another."
+            )
+        message = f"MLflow cannot record runs at {redact.mask(uri)}: {said} -- {remedy}"
+        raise TrackingError(message) from error
+
+
+class BestEffortCalls:
+    """Calls at the end of a run: each may fail, and all wait about a minute at most.
+
+    Args:
+        run_id: The MLflow run, the first argument of every call.
+        policy: How long each may wait.
+    """
+
+    def __init__(self, run_id: str, policy: dict[str, str]) -> None:
+        self.run_id, self.policy = run_id, policy
+        self.until = time.monotonic() + 60
+        self.missing: list[str] = []
+
+    def attempt(self, what: str, call: Callable, *args: Any, last=False) -> bool:
+        """Call MLflow; return whether it worked.
+
+        Args:
+            what: What is missing on the run otherwise.
+            call: The function, and ``args`` for it.
+            last: Whether it is called, in a hurry, when the minute is over.
+        """
+        late = time.monotonic() > self.until
+        try:
+            if late and not last:
+                raise TimeoutError("no time left")
+            with http_timeouts(EXIT if late else self.policy):
+                call(self.run_id, *args)
+        except Exception as error:
+            self.missing.append(f"{what}: {redact.first_line(error)}")
+            return False
+        return True
+
+    def report_failures(self) -> None:
+        """Say in the log and in a tag of the run what it lacks."""
+        from mlflow import MlflowClient
+
+        if self.missing:
+            said = "; ".join(self.missing)
+            logger.error("MLflow did not take all of run %s: %s", self.run_id, said)
+            tag = ("record.missing", said[:5000])
+            self.attempt("what is missing", MlflowClient().set_tag, *tag)
+
+
+def log_run_url(run: Any) -> None:
+    """Say where a run is to be seen, if that is a page."""
+    uri = os.environ["MLFLOW_TRACKING_URI"].rstrip("/")
+    if uri.startswith("http"):
+        page = f"{uri}/#/experiments/{run.info.experiment_id}/runs/{run.info.run_id}"
+        logger.info("Run %s is recorded at %s", run.info.run_name, redact.mask(page))

@@ -1,0 +1,150 @@
+"""The code of a run: commit, uncommitted changes and installed packages."""
+
+from __future__ import annotations
+
+import functools
+import json
+import logging
+import os
+import platform
+import re
+import subprocess
+import sys
+from importlib import metadata
+from pathlib import Path
+
+from . import datasets, names, redact
+
+DIFF_FILE, PACKAGES_FILE = "code.diff", "packages.txt"
+DIFF_MASKED = "masked: it holds what looks like credentials"  # in the tag git.diff
+MAX_DIFF_BYTES = 5_000_000  # bytes
+# The project's folder, without what is somebody's own; whatever git is set to show.
+DIFF_PATHS = (".", ":(exclude)conf/local", ":(exclude,top,glob)**/credentials*")
+DIFF_FLAGS = (
+    "--binary",
+    "--no-ext-diff",
+    "--no-textconv",
+    "--no-color",
+    "--no-renames",
+    "--src-prefix=a/",
+    "--dst-prefix=b/",
+    "--no-relative",
+)
+
+logger = logging.getLogger(__name__)
+
+
+def git(project: Path, *words: str) -> bytes:
+    """Return what git prints; nothing where it fails or is not installed."""
+    return try_git(project, *words)[0]
+
+
+def try_git(project: Path, *words: str) -> tuple[bytes, str]:
+    """Return what git prints, and why it refuses: in a line, with what git suggests.
+
+    That there is no repository is no refusal.
+    """
+    command = ["git", "-C", str(project), *words]
+    env = {**os.environ, "LC_ALL": "C"}
+    try:
+        done = subprocess.run(command, capture_output=True, env=env)
+    except OSError as error:
+        inside = any((place / ".git").exists() for place in (project, *project.parents))
+        missing = isinstance(error, FileNotFoundError)
+        why = "git is not installed" if missing else f"git does not start: {error}"
+        return b"", why if inside else ""
+    said = " ".join(done.stderr.decode(errors="replace").split())
+    if done.returncode == 0 or "not a git repository (or any" in said:
+        return done.stdout, ""
+    return done.stdout, redact.mask(said.removeprefix("fatal: "))
+
+
+def git_state(project: Path) -> dict[str, str]:
+    """Return commit, branch, remote, whether the project's files differ.
+
+    Nothing outside of git. Where git refuses, a tag and the log say why.
+    """
+    words = ("status", "--porcelain=v2", "--branch", "--", ".")
+    printed, refusal = try_git(project, *words)
+    if refusal:
+        logger.warning("No commit is recorded: %s", refusal)
+        return {names.NO_GIT_TAG: refusal[: names.MAX_TAG]}
+    status = printed.decode(errors="replace")
+    about = dict(re.findall(r"^# branch\.(\w+) (.*)$", status, re.MULTILINE))
+    if not re.fullmatch(r"[0-9a-f]+", about.get("oid", "")):
+        return {}
+    # The remote of this branch, or origin, without asking it.
+    remote = git(project, "ls-remote", "--get-url").decode().strip()
+    where = {
+        "mlflow.source.git.branch": about["head"].replace("(detached)", ""),
+        "mlflow.source.git.repoURL": "" if remote == "origin" else redact.mask(remote),
+    }
+    beside = git(project, "status", "--porcelain", "--", ":/", ":(exclude).")
+    return {
+        names.COMMIT_TAG: about["oid"],
+        "git.dirty": str(bool(re.search("^[^#]", status, re.MULTILINE))).lower(),
+        **({names.DIRTY_OUTSIDE_TAG: "true"} if beside else {}),
+        **{name: text for name, text in where.items() if text},
+    }
+
+
+def uncommitted_changes(project: Path) -> tuple[bytes, str]:
+    """Return what differs in the project from the commit, new files included.
+
+    Returns:
+        The diff, without what git ignores and what is in conf/local; and its digest,
+        or in its place a sentence that says what is missing. The repository is not
+        written to.
+    """
+    top = Path(os.fsdecode(git(project, "rev-parse", "--show-toplevel").rstrip()))
+    words = ("--others", "--exclude-standard", "--full-name", "-z", "--", *DIFF_PATHS)
+    listed = git(project, "ls-files", *words).split(b"\0")
+    new = [os.fsdecode(name) for name in listed if name]
+    size, found = sum((top / name).lstat().st_size for name in new), b""
+    if size <= MAX_DIFF_BYTES:
+        found = git(project, "diff", *DIFF_FLAGS, "HEAD", "--", *DIFF_PATHS)
+        for name in new:
+            found += git(top, "diff", *DIFF_FLAGS, "--no-index", "--", os.devnull, name)
+    if max(size, len(found)) > MAX_DIFF_BYTES:
+        return b"", f"left out: it is over {MAX_DIFF_BYTES / 1e6:.0f} MB"
+    text = found.decode("utf-8", "surrogateescape")
+    if (masked := redact.diff(text)) != text:
+        return masked.encode("utf-8", "surrogateescape"), DIFF_MASKED
+    return found, datasets.md5(found)
+
+
+def installed_packages(project: Path) -> str:
+    """Return the installed packages as ``uv pip sync`` takes them, without our own."""
+    found: dict[str, str] = {}
+    # To install or remove a package changes the folder that holds it.
+    folders = filter(os.path.isdir, map(os.path.abspath, sys.path))
+    state = tuple((folder, os.stat(folder).st_mtime_ns) for folder in folders)
+    for name, url, line in _requirement_lines(state):
+        if name and url.rstrip("/") != project.as_uri():
+            found.setdefault(name.lower(), line)  # the first is imported
+    lines = [f"# Python {platform.python_version()}", *sorted(found.values())]
+    return "\n".join(lines) + "\n"
+
+
+@functools.lru_cache(maxsize=1)
+def _requirement_lines(state: tuple[tuple[str, int], ...]) -> list[tuple[str, ...]]:
+    """Return name, source and line of every package; a millisecond for each.
+
+    Args:
+        state: The folders of ``sys.path`` and when they changed: the cache's key.
+    """
+    found = []
+    for installed in metadata.distributions():
+        about = installed.metadata
+        name, version = about["Name"], about["Version"]
+        source = json.loads(installed.read_text("direct_url.json") or "{}")
+        line, url = f"{name}=={version}", source.get("url", "")
+        url = redact.mask(url) if url else ""
+        if vcs := source.get("vcs_info"):
+            line = f"{name} @ {vcs['vcs']}+{url}@{vcs['commit_id']}"
+        elif url.startswith("file:"):
+            line = f"# {line} came from a folder or file of that machine"
+        elif url:
+            line = f"{name} @ {url}"
+        found.append((name, url, line))
+    return found

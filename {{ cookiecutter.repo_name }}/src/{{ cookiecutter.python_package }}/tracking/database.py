@@ -1,0 +1,110 @@
+"""SQL stores: addresses, locks, retries, and the paths in a store that was moved."""
+
+from __future__ import annotations
+
+import logging
+import re
+import sqlite3
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any
+
+DATABASES = ("postgresql", "mysql", "mssql")
+LOCK_SQL = {
+    "postgresql": "SELECT pg_advisory_lock(hashtext('mlflow'))",
+    "mysql": "SELECT GET_LOCK('mlflow', 300)",
+}
+# What MLflow says when a constraint of the database or its lock stops a statement.
+CONFLICT_CODES = ("BAD_REQUEST", "TEMPORARILY_UNAVAILABLE")
+# The absolute paths of artifacts in a SQLite store.
+RELOCATE_SQL = """
+UPDATE experiments SET artifact_location = :new || substr(artifact_location, :rest)
+    WHERE instr(artifact_location, :old) = 1;
+UPDATE runs SET artifact_uri = :new || substr(artifact_uri, :rest)
+    WHERE instr(artifact_uri, :old) = 1;
+UPDATE logged_models SET artifact_location = :new || substr(artifact_location, :rest)
+    WHERE instr(artifact_location, :old) = 1;
+UPDATE model_versions SET source = :new || substr(source, :rest)
+    WHERE instr(source, :old) = 1;
+UPDATE model_versions SET storage_location = :new || substr(storage_location, :rest)
+    WHERE instr(storage_location, :old) = 1
+"""
+
+logger = logging.getLogger(__name__)
+
+
+def sqlite_file(uri: str) -> Path | None:
+    """Return the file of a SQLite address, None for other addresses."""
+    file = re.fullmatch(r"sqlite:///([^?]+)(\?.*)?", uri)
+    return Path(file[1]) if file else None
+
+
+@contextmanager
+def database_lock(uri: str) -> Iterator[None]:
+    """Let one process at a time use a database: MLflow creates tables without a lock.
+
+    The lock dies with its process. A database server has five seconds to answer;
+    MLflow itself would wait for two minutes.
+    """
+    if file := sqlite_file(uri):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        lock = sqlite3.connect(f"{file}.lock", timeout=300, isolation_level=None)
+        with closing(lock):
+            lock.execute("BEGIN EXCLUSIVE")
+            yield
+    elif uri.startswith(DATABASES):
+        from sqlalchemy import create_engine, pool, text
+
+        limit = {"timeout" if uri.startswith("mssql") else "connect_timeout": 5}
+        # Without a pool, closing the connection ends it, and so frees the lock.
+        engine = create_engine(uri, poolclass=pool.NullPool, connect_args=limit)
+        with engine.connect() as connection:
+            connection.execute(text(LOCK_SQL.get(engine.dialect.name, "SELECT 1")))
+            yield
+    else:
+        yield
+
+
+def retry_on_conflict(call: Callable, *args: Any, **kwargs: Any) -> Any:
+    """Call MLflow, up to three times if another process has just written the row."""
+    from mlflow.exceptions import MlflowException
+
+    for last in (False, False, True):
+        try:
+            return call(*args, **kwargs)
+        except MlflowException as error:
+            if last or error.error_code not in CONFLICT_CODES:
+                raise
+            time.sleep(0.2)
+
+
+def relocate_artifacts(file: Path, project: Path) -> None:
+    """Update the artifact paths of a store that was moved or copied with its project.
+
+    MLflow keeps absolute paths. Those below the folder where the store was last used
+    now start at this folder; all others stay, for they were the owner's choice.
+    """
+    known = "SELECT value FROM experiment_tags WHERE key = 'project.folder'"
+    with closing(sqlite3.connect(file, timeout=300)) as db, db:
+        made = "SELECT 1 FROM sqlite_master WHERE name = 'logged_models'"
+        if not db.execute(made).fetchone():  # MLflow has not created all tables yet
+            return
+        folders = {Path(folder) for (folder,) in db.execute(known)}
+        if folders == {project}:
+            return
+        for old in folders - {project}:
+            for style in (str, Path.as_uri):
+                was, now = f"{style(old)}/", f"{style(project)}/"
+                for statement in RELOCATE_SQL.split(";"):
+                    db.execute(
+                        statement, {"old": was, "new": now, "rest": len(was) + 1}
+                    )
+            logger.info("The store has moved here from %s: its runs open again.", old)
+        db.execute("DELETE FROM experiment_tags WHERE key = 'project.folder'")
+        db.execute(
+            "INSERT INTO experiment_tags (key, value, experiment_id)"
+            " SELECT 'project.folder', ?, experiment_id FROM experiments LIMIT 1",
+            [str(project)],
+        )

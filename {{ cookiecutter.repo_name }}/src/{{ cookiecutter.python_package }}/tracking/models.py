@@ -1,0 +1,223 @@
+"""Logged models: what they need to load elsewhere, and loading them."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from click import ClickException
+from packaging.requirements import InvalidRequirement, Requirement
+
+from . import provenance, redact, training_rows
+
+# Of MLflow's flavours: the library, and where its version is noted.
+LIBRARIES = {
+    "sklearn": ("scikit-learn", "sklearn_version"),
+    "xgboost": ("xgboost", "xgb_version"),
+    "lightgbm": ("lightgbm", "lgb_version"),
+    "catboost": ("catboost", "cb_version"),
+}
+PACKAGE = Path(__file__).resolve().parents[1]
+
+
+def sklearn_log_kwargs(model: Any, train: Any = None) -> dict[str, Any]:
+    """Return what ``mlflow.sklearn.log_model`` needs for a model to load elsewhere.
+
+    The types to trust, for the model was just made here; the project's requirements,
+    pinned to what is installed; its code, if the model holds functions of it.
+
+    Args:
+        model: The fitted model.
+        train: The table that it has learnt from. The model keeps digests of its rows,
+            by which ``promote`` recognises them among test rows.
+
+    Raises:
+        ClickException: skops cannot save the model, or Kedro is needed to load it.
+    """
+    import mlflow
+    import skops.io
+
+    if not mlflow.active_run() and "MLFLOW_RUN_ID" in os.environ:
+        mlflow.start_run()  # in a spawned worker, which runs no hooks
+    try:
+        types = skops.io.get_untrusted_types(data=skops.io.dumps(model))
+    except Exception as error:
+        raise ClickException(
+            f"skops cannot save this {type(model).__name__}: "
+            f"{redact.first_line(error)} -- log it by MLflow's own flavour for it, "
+            "such as mlflow.lightgbm.log_model or mlflow.pyfunc.log_model"
+        ) from error
+    ours = [name for name in types if name.startswith(f"{PACKAGE.name}.")]
+    if ours:
+        check_loads_without_kedro(ours)
+    return {
+        "serialization_format": "skops",
+        "skops_trusted_types": types or None,
+        "pip_requirements": pinned_requirements(),
+        "code_paths": [str(PACKAGE)] if ours else None,
+        "metadata": None if train is None else training_rows.describe(train),
+    }
+
+
+def check_loads_without_kedro(names: list[str]) -> None:
+    """Refuse code that cannot be imported where a model is served."""
+    modules = sorted({name.rpartition(".")[0] for name in names})
+    script = f"import sys; sys.modules['kedro'] = None; import {', '.join(modules)}"
+    command = [sys.executable, "-c", script]
+    done = subprocess.run(command, cwd=PACKAGE.parent, capture_output=True, text=True)
+    if done.returncode:
+        raise ClickException(
+            f"The model holds {', '.join(names)}, which cannot be imported where it is "
+            f"served: {done.stderr.strip().rpartition(chr(10))[2]} -- move it into a "
+            f"file of its own, such as {PACKAGE.name}/features.py, without Kedro"
+        )
+
+
+def pinned_requirements() -> list[str]:
+    """Return the project's requirements but Kedro's, pinned to what is installed."""
+    file = PACKAGE.parents[1] / "requirements.txt"
+    if file.is_file():
+        lines = file.read_text("utf-8").splitlines()
+    else:  # installed from a wheel
+        owners = metadata.packages_distributions().get(PACKAGE.name, [])
+        lines = [line for owner in owners for line in metadata.requires(owner) or ()]
+    pinned = []
+    for line in lines:
+        try:
+            wanted = Requirement(line.partition("#")[0].strip())
+            present = metadata.version(wanted.name)
+        except (InvalidRequirement, metadata.PackageNotFoundError):
+            continue  # an option of pip, a comment, or another platform's
+        if not wanted.name.startswith("kedro") and "extra ==" not in line:
+            extras = f"[{','.join(sorted(wanted.extras))}]" if wanted.extras else ""
+            pinned.append(f"{wanted.name}{extras}=={present}")
+    return pinned
+
+
+def load_model(uri: str) -> Any:
+    """Load a model, and have the active run name it in its tags and as its input.
+
+    Args:
+        uri: MLflow's: ``models:/NAME@ALIAS``, ``models:/NAME/3``, ``runs:/ID/model``.
+
+    Returns:
+        The model as it was logged: an estimator, not MLflow's wrapper.
+
+    Raises:
+        ClickException: There is no such model, or it cannot be loaded.
+    """
+    import mlflow
+    from mlflow.entities import LoggedModelInput
+
+    then = provenance.replay_tags()
+    exact = f"models:/{then['model.id']}" if then.get("model.uri") == uri else uri
+    loaded = load_pyfunc(exact)
+    about = loaded.metadata
+    run = mlflow.active_run()
+    if run and about.model_id:
+        mlflow.set_tags(
+            {"model.uri": uri, "model.id": about.model_id, "model.run_id": about.run_id}
+        )
+        used = LoggedModelInput(about.model_id)
+        mlflow.MlflowClient().log_inputs(run.info.run_id, models=[used])
+    return loaded.get_raw_model()
+
+
+def load_pyfunc(uri: str) -> Any:
+    """Load a model as MLflow's wrapper, which knows its metadata.
+
+    Raises:
+        ClickException: There is no such model, it cannot be loaded, or it does not work
+            with the versions that are installed.
+    """
+    import mlflow
+
+    try:
+        loaded = mlflow.pyfunc.load_model(uri)
+    except Exception as error:
+        made = version_mismatches_of(uri)
+        raise ClickException(
+            f"Cannot load the model {uri}: {redact.first_line(error)} -- "
+            + (
+                f"it was made with other versions: {install_hint(made)}"
+                if made
+                else "train one with `kedro run`, or name another by its URI: "
+                "models:/NAME@ALIAS, models:/NAME/3 or runs:/ID/model"
+            )
+        ) from error
+    check_versions(loaded, uri)
+    return loaded
+
+
+def version_mismatches_of(uri: str) -> dict[str, tuple[str, str]]:
+    """Return the libraries that a model was made with in another version than is here.
+
+    Returns:
+        The version then and the one that is installed, by the library's name.
+    """
+    import mlflow
+
+    try:
+        return version_mismatches(mlflow.models.get_model_info(uri).flavors)
+    except Exception:  # there is no such model, or nothing can be read of it
+        return {}
+
+
+def version_mismatches(flavors: dict[str, Any]) -> dict[str, tuple[str, str]]:
+    """Return the libraries of a model's flavours that are here in another version."""
+    found = {}
+    for flavor, (library, key) in LIBRARIES.items():
+        if then := flavors.get(flavor, {}).get(key):
+            try:
+                now = metadata.version(library)
+            except metadata.PackageNotFoundError:
+                now = "none"
+            if then != now:
+                found[library] = (then, now)
+    return found
+
+
+def install_hint(made: dict[str, tuple[str, str]]) -> str:
+    """Say which versions a model was made with, which are here, and what to install."""
+    said = (f"{name} {then}, here is {now}" for name, (then, now) in made.items())
+    wanted = " ".join(f"{name}=={then}" for name, (then, _) in made.items())
+    return f"{'; '.join(said)} -- pip install {wanted}"
+
+
+def check_versions(loaded: Any, uri: str) -> None:
+    """Have a model that was made with other versions answer its own input example.
+
+    Raises:
+        ClickException: It cannot.
+    """
+    made = version_mismatches(loaded.metadata.flavors)
+    if not made or (example := loaded.input_example) is None:
+        return
+    try:
+        loaded.predict(example)
+    except Exception as error:
+        raise ClickException(
+            f"The model {uri} does not work here ({redact.first_line(error)}): it was "
+            f"made with {install_hint(made)}"
+        ) from error
+
+
+def fails_on_data_only(loaded: Any, error: Exception) -> bool:
+    """Tell whether a model fails only on today's data: other columns, other labels.
+
+    On its own input example it works then; a failure of memory, of the network, or of
+    a library fails there too, or is no error of a value.
+    """
+    if not isinstance(error, (ValueError, KeyError, TypeError)):
+        return False
+    if (example := loaded.input_example) is None:
+        return isinstance(error, (ValueError, KeyError))
+    try:
+        loaded.predict(example)
+    except Exception:
+        return False
+    return True

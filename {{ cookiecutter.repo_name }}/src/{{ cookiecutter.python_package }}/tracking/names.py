@@ -1,0 +1,29 @@
+"""Names of tags, parameters and metrics, as MLflow takes them."""
+
+from __future__ import annotations
+
+import re
+from contextvars import ContextVar
+
+MAX_NAME, MAX_VALUE, MAX_TAG = 250, 6000, 8000
+COMMIT_TAG = "mlflow.source.git.commit"
+NO_GIT_TAG = "git.unavailable"  # says why there is no commit
+DIRTY_OUTSIDE_TAG = "git.dirty_outside"  # files beside the project have changed
+MISSING_TAG = "record.missing"  # lists what could not be logged
+node_namespace: ContextVar[str | None] = ContextVar("namespace", default=None)
+
+
+def clean_name(name: str) -> str:
+    """Return a name as MLflow takes it: cut, with ``_`` for other characters."""
+    parts = re.sub(r"[^\w.\- /]", "_", name)[:MAX_NAME].split("/")
+    return "/".join(part for part in parts if part.strip(". ")).strip(". ") or "_"
+
+
+def data_tag(name: str, what: str) -> str:
+    """Return the name of a tag about a dataset: ``data.NAME.WHAT``."""
+    return f"data.{clean_name(name)[:200]}.{what}"
+
+
+def with_namespace(name: str) -> str:
+    """Put the namespace of the node that is running before a name."""
+    return clean_name(".".join(filter(None, (node_namespace.get(), name))))
