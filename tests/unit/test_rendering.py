@@ -25,6 +25,7 @@ FILES = f"""
 .github/dependabot.yml
 .github/workflows/ci.yml
 .gitignore
+.pre-commit-config.yaml
 Dockerfile
 MLproject
 README.md
