@@ -81,6 +81,7 @@ src/{PACKAGE}/tracking/artifacts.py
 src/{PACKAGE}/tracking/catalog_files.py
 src/{PACKAGE}/tracking/client.py
 src/{PACKAGE}/tracking/code.py
+src/{PACKAGE}/tracking/column_counts.py
 src/{PACKAGE}/tracking/commands/__init__.py
 src/{PACKAGE}/tracking/commands/project_runs.py
 src/{PACKAGE}/tracking/commands/record.py
@@ -92,6 +93,7 @@ src/{PACKAGE}/tracking/config.py
 src/{PACKAGE}/tracking/data_locks.py
 src/{PACKAGE}/tracking/database.py
 src/{PACKAGE}/tracking/datasets.py
+src/{PACKAGE}/tracking/drift.py
 src/{PACKAGE}/tracking/environment.py
 src/{PACKAGE}/tracking/failures.py
 src/{PACKAGE}/tracking/hooks.py

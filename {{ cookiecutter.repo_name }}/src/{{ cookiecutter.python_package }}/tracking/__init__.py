@@ -13,6 +13,7 @@ below. The modules, from the bottom up; each imports only from those before it:
 - ``recovery``: ends runs whose process died
 - ``active_run``, ``hooks``: open, join and end the run at Kedro's moments
 - ``training_rows``, ``models``, ``registry``, ``promotion``: models and the champion
+- ``column_counts``, ``drift``: does a table still look like the training table?
 - ``search``: one child run for each candidate of a search
 - ``commands``: ``kedro runs``, ``replay``, ``share``, ``receive``; may be deleted
 """
