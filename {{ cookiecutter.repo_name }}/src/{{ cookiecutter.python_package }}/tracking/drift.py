@@ -136,12 +136,13 @@ def kolmogorov_smirnov(old: np.ndarray, new: np.ndarray) -> tuple[float, float]:
 
 
 def without_rare(old: np.ndarray, new: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return two samples' categories, those too rare for a test taken as one."""
+    """Return two samples' categories, those too rare for a test taken into the last."""
     import numpy as np
 
     table = np.array([old, new])
     expected = table.sum(axis=0) * table.sum(axis=1).min() / table.sum()
     rare = (expected < MIN_EXPECTED) | (old < MIN_TRAINED)
+    rare[-1] = True
     table = np.column_stack([table[:, ~rare], table[:, rare].sum(axis=1)])
     old, new = table[:, table.any(axis=0)]
     return old, new
@@ -163,7 +164,7 @@ def chi_squared(old: np.ndarray, new: np.ndarray) -> tuple[float, float, float]:
 
 
 def tenths(old: np.ndarray, new: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return bins of numbers in groups of about a tenth of the rows, as PSI has them."""
+    """Return bins of numbers in groups of about a tenth of the rows, for PSI."""
     import numpy as np
 
     middle = (np.cumsum(old) - old / 2) / old.sum()
