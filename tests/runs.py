@@ -11,7 +11,7 @@ import sys
 import time
 import urllib.request
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import quote
@@ -170,6 +170,12 @@ def serving(
 
 def tracking_server(bin_: Path, folder: Path, port: int):
     """Serve an MLflow store of its own in a folder; see ``serving``."""
+    if (database := folder / "server.db").exists():  # a copy of the empty store
+        with closing(sqlite3.connect(database)) as db, db:
+            place = "UPDATE experiments SET artifact_location = 'mlflow-artifacts:/0'"
+            db.execute(
+                f"{place} WHERE experiment_id = 0 AND lifecycle_stage = 'active'"
+            )
     words = [bin_ / "mlflow", "server", "--host=127.0.0.1", f"--port={port}"]
     words += ["--workers=1", f"--backend-store-uri=sqlite:///{folder / 'server.db'}"]
     words += [f"--artifacts-destination={folder / 'artifacts'}"]
