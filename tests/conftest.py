@@ -4,6 +4,7 @@ import os
 import shlex
 import shutil
 import signal
+import sqlite3
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -112,16 +113,30 @@ def kedro_process(bin_, project):
 
 
 @pytest.fixture(scope="session")
-def empty_store(shared) -> Path:
-    """Return a migrated tracking database without runs, to save each test the wait."""
+def empty_store(shared, pytestconfig) -> Path:
+    """Return a migrated tracking database without runs, to save each test the wait.
+
+    It is kept in pytest's cache, for each version of MLflow.
+    """
+    import mlflow
     from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
+    store = shared / "store.db"
     with FileLock(shared / "store.lock"):
-        store = shared / "store.db"
-        if not store.exists():
-            part = store.with_suffix(".part")
+        if store.exists():
+            return store
+        kept = pytestconfig.cache.mkdir("stores") / f"mlflow-{mlflow.__version__}.db"
+        part = shared / "store.part"
+        if kept.exists():
+            shutil.copy(kept, part)
+        else:
             SqlAlchemyStore(f"sqlite:///{part}", str(shared / "none")).engine.dispose()
-            part.rename(store)
+            shutil.copy(part, f"{kept}.part")
+            os.replace(f"{kept}.part", kept)
+        with sqlite3.connect(part) as db:
+            place = str(shared / "none" / "0")
+            db.execute("UPDATE experiments SET artifact_location = ?", [place])
+        part.rename(store)
     return store
 
 

@@ -71,14 +71,14 @@ def importable(generated) -> Iterator[None]:
     sys.path.remove(str(generated / "src"))
 
 
-@pytest.fixture(scope="session", autouse=True)
-def schema_revision() -> None:
-    """Have MLflow find its newest schema once, not for each store's address."""
+@pytest.fixture(scope="session")
+def empty_store(empty_store) -> Path:
+    """Return an empty store; MLflow looks for its newest schema once, not for each."""
     from mlflow.store.db import utils
 
-    utils._get_latest_schema_revision = functools.cache(
-        utils._get_latest_schema_revision
-    )
+    newest = functools.cache(utils._get_latest_schema_revision)
+    utils._get_latest_schema_revision = newest
+    return empty_store
 
 
 def end_active_runs() -> None:
