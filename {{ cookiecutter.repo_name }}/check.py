@@ -30,10 +30,8 @@ DEFAULT_URI = "sqlite:///mlflow.db"
 DATABASES = ("postgresql", "mysql", "mssql")
 SETTINGS = ("tracking_uri", "experiment_name", "artifact_location", "lock_timeout")
 # MLflow waits 0, 4, 8, 16, 32 seconds: a server may restart, and a dead one is given up
-# after a minute. For each of these names, KEDRO_<name> is exported with the same value.
-# `tracking` marks what it exports to child processes in the same way. As long as both
-# are equal, the value is a default, which `tracking` may replace for a moment. A value
-# that differs from its mark, or has none, was set by the user and stays.
+# after a minute. KEDRO_<name> is exported with the same value, which marks it as ours:
+# see tracking/environment.py.
 HTTP = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "5", "MLFLOW_HTTP_REQUEST_TIMEOUT": "20"}
 ASK_ONCE = {
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",

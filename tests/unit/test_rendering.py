@@ -25,6 +25,7 @@ FILES = f"""
 .github/dependabot.yml
 .github/workflows/ci.yml
 .gitignore
+.pre-commit-config.yaml
 Dockerfile
 MLproject
 README.md
@@ -289,7 +290,7 @@ def test_mlproject_hands_its_parameters_to_those_of_parameters_yml(generated):
         f"{group}.{name}": value
         for group, options in parameters.items()
         # `-P params=` hands over the others.
-        if group not in ("promote_options", "tune_options", "parallel")
+        if group not in ("log_options", "promote_options", "tune_options", "parallel")
         for name, value in options.items()
     }
     entries = load_yaml(generated / "MLproject")["entry_points"]

@@ -17,6 +17,9 @@ below. The modules, from the bottom up; each imports only from those before it:
 - ``commands``: ``kedro runs``, ``replay``, ``share``, ``receive``; may be deleted
 """
 
+import atexit
+import gc
+
 from .hooks import MLflowRunHooks
 from .models import load_model, sklearn_log_kwargs
 from .parameters import log_metrics
@@ -33,3 +36,8 @@ __all__ = [
     "promote",
     "sklearn_log_kwargs",
 ]
+
+# The libraries make a million objects that live until the end. To search them for
+# garbage, again and again and once more at exit, would be a quarter of a run's time.
+gc.set_threshold(10_000)
+atexit.register(gc.freeze)
