@@ -68,4 +68,4 @@ def test_the_script_records_the_same(compare, ours, fork, bin_, empty_store):
         client = MlflowClient(uri, uri)
         assert client.get_model_version_by_alias(name, "champion").version == 1
         (one,) = recorded(folder)
-        assert len(client.get_run(one.id).outputs.model_outputs) == 2
+        assert len(client.get_run(one.id).outputs.model_outputs) == 1

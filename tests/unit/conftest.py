@@ -17,6 +17,7 @@ from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
+import scipy.special  # noqa: F401  (skops is slow to import if this comes after MLflow)
 from filelock import FileLock
 from local_server import LocalServer
 from runs import AUTHOR, NAME, PACKAGE, REPO, ROOT, Run, recorded
@@ -32,6 +33,11 @@ if MEMORY.is_dir() and shutil.disk_usage(MEMORY).free > 2e9:
 def pytest_collection_finish() -> None:
     """Leave what was imported for the tests out of the search for garbage."""
     gc.collect()
+    gc.freeze()
+
+
+def pytest_sessionfinish() -> None:
+    """Do not search for garbage at the end: that takes seconds."""
     gc.freeze()
 
 

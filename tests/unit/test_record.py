@@ -103,7 +103,7 @@ def test_a_run_is_the_same_in_another_store(tracking, project, theirs, tmp_path)
     after = run_contents(f"sqlite:///{theirs}/mlflow.db", run_id)
     assert after == before and run_id != made
     assert len(after["children"]) == 3
-    assert [model[0] for model in after["models"]] == ["model", "probabilities"]
+    assert [model[0] for model in after["models"]] == ["model"]
     tags = mlflow.get_run(run_id).data.tags
     assert tags["origin.run_id"] == made
     assert tags["origin.experiment"] == PACKAGE
@@ -197,9 +197,9 @@ def test_an_interrupted_receiver_is_seen_and_forgotten(
         run, tmp_path / "record", project, False
     )
     found = tracking.commands.record.parse_record(about)
-    shutil.rmtree(tmp_path / "record" / "model1")
-    (tmp_path / "record" / "model1").mkdir()
-    (tmp_path / "record" / "model1" / "MLmodel").write_text("- no mapping\n")
+    shutil.rmtree(tmp_path / "record" / "model0")
+    (tmp_path / "record" / "model0").mkdir()
+    (tmp_path / "record" / "model0" / "MLmodel").write_text("- no mapping\n")
     lead_to(theirs)
     where = experiment(theirs)
     with pytest.raises(TypeError):

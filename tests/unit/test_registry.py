@@ -285,7 +285,7 @@ class Forbids(BaseHTTPRequestHandler):
 
 def test_a_user_who_may_not_register_is_told_in_one_line(promote, uris):
     with ThreadingHTTPServer(("127.0.0.1", 0), Forbids) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
         os.environ["MLFLOW_REGISTRY_URI"] = f"http://127.0.0.1:{server.server_port}"
         with pytest.raises(ClickException) as caught:
             promote(uris["strong"])
@@ -299,10 +299,10 @@ def test_a_registry_that_refuses_fails_the_node_which_can_be_run_again(
     session_run, project
 ):
     with ThreadingHTTPServer(("127.0.0.1", 0), Forbids) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
         os.environ["MLFLOW_REGISTRY_URI"] = f"http://127.0.0.1:{server.server_port}"
         with pytest.raises(ClickException, match="You may not register"):
-            session_run()
+            session_run(node_names=["log_model", "report_accuracy", "promote_model"])
         server.shutdown()
     del os.environ["MLFLOW_REGISTRY_URI"]
     assert aliases() == {"champion": 1}

@@ -291,7 +291,7 @@ def test_mlproject_hands_its_parameters_to_those_of_parameters_yml(generated):
         f"{group}.{name}": value
         for group, options in parameters.items()
         # `-P params=` hands over the others.
-        if group not in ("promote_options", "tune_options", "parallel")
+        if group not in ("log_options", "promote_options", "tune_options", "parallel")
         for name, value in options.items()
     }
     entries = load_yaml(generated / "MLproject")["entry_points"]

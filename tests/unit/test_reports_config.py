@@ -78,13 +78,6 @@ def test_options_of_promotion_are_refused_before_a_run(
     assert not (project / "data" / "02_intermediate" / "train.parquet").exists()
 
 
-def test_a_name_with_a_quote_is_registered(session_run, runs_of):
-    for _ in range(2):
-        session_run(runtime_params={"promote_options": {"name": "it's iris"}})
-    versions = [run.tags["registry.version"] for run in runs_of()]
-    assert versions == ["models:/it's iris/1", "models:/it's iris/2"]
-
-
 def test_a_run_that_cannot_be_started_is_ended(session_run, runs_of, monkeypatch):
     if importlib.util.find_spec("psutil"):
         monkeypatch.setitem(sys.modules, "psutil", None)
@@ -144,6 +137,18 @@ def test_what_was_reported_of_another_model_does_not_decide(log, tracking, caplo
         )
     assert decision["score"] == 0.5
     assert "The reported accuracy, 1, is not that of the model models:/" in caplog.text
+
+
+def test_a_name_with_a_quote_is_registered(log, tracking, runs_of):
+    options = tracking.promotion.PromoteOptions("it's iris", "accuracy")
+    for uri in (log(), log()):
+        with mlflow.start_run(run_name="promotes"):
+            tracking.promotion.promote(
+                uri, {}, lambda *_: {"accuracy": 0.5}, ROWS, options
+            )
+    runs = [run for run in runs_of() if run.name == "promotes"]
+    versions = [run.tags["registry.version"] for run in runs]
+    assert versions == ["models:/it's iris/1", "models:/it's iris/2"]
 
 
 def pretend_old(monkeypatch, tracking, version="1.7.0"):

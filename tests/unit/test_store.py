@@ -203,7 +203,9 @@ def test_credentials_that_are_refused(tracking, project, status):
             pass
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Refusing) as refusing:
-        threading.Thread(target=refusing.serve_forever, daemon=True).start()
+        threading.Thread(
+            target=refusing.serve_forever, args=(0.01,), daemon=True
+        ).start()
         uri = f"http://somebody:secret@127.0.0.1:{refusing.server_port}"
         said = refusal(tracking, project, uri)
         refusing.shutdown()

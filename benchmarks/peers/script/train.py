@@ -66,13 +66,6 @@ def log(model, test):
         "skops_trusted_types": skops.io.get_untrusted_types(data=skops.io.dumps(model)),
         "pip_requirements": [f"{name}=={metadata.version(name)}" for name in NEEDED],
     }
-    mlflow.sklearn.log_model(
-        model,
-        name="probabilities",
-        signature=infer_signature(example, model.predict_proba(example)),
-        pyfunc_predict_fn="predict_proba",
-        **options,
-    )
     answers = pd.Series(model.predict(example), name="species")
     return mlflow.sklearn.log_model(
         model,

@@ -161,7 +161,7 @@ class ActiveRun:
             )
 
     def _end(self, run_id: str, status: str) -> None:
-        """Take our run off MLflow's stack and end it; let go of others' runs."""
+        """End our run; only deactivate a run that somebody else has opened."""
         from mlflow import MlflowClient
 
         own_status = {
@@ -226,7 +226,7 @@ def joined_runs() -> set[str]:
 
 
 def end_active(run_id: str, nested_status: str, own_status: str | None) -> bool:
-    """End this thread's active runs down to one; return whether it was among them.
+    """End this thread's active runs down to a run; return whether it was active.
 
     Args:
         run_id: The MLflow run to stop at.
@@ -249,7 +249,7 @@ def end_active(run_id: str, nested_status: str, own_status: str | None) -> bool:
 
 
 def exit_on_sigterm(signum: int, _frame) -> None:
-    """Leave as after ``sys.exit``, so that open runs are ended; stop the workers."""
+    """Exit as ``sys.exit`` does, so that open runs are ended; stop the workers."""
     for child in multiprocessing.active_children():
         child.terminate()
     raise SystemExit(128 + signum)

@@ -25,7 +25,7 @@ logger = logging.getLogger(__name__)
 
 
 class Artifact(NamedTuple):
-    """What a catalog entry asks to be logged."""
+    """A file or folder that a catalog entry wants logged."""
 
     name: str
     config: dict[str, Any]
@@ -41,7 +41,7 @@ def settings_of(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def warn_of_unknown_settings(pipeline: Any, catalog: Any) -> None:
-    """Say which settings of the pipeline's catalog entries mean nothing here."""
+    """Warn of unknown settings below ``metadata: mlflow:`` in the catalog."""
     for name in sorted(
         {*catalog_files.external_inputs(pipeline), *pipeline.all_outputs()}
     ):
@@ -71,7 +71,7 @@ def requested(
     started: float,
     complete: bool,
 ) -> Iterator[Artifact]:
-    """Yield what catalog entries ask to be logged of a run.
+    """Yield the artifacts that the catalog wants logged.
 
     Args:
         inputs: The local files that it has read, by dataset; None for other data.
@@ -97,7 +97,7 @@ def requested(
 
 
 def address_of(name: str, catalog: Any, config: dict[str, Any], version: str) -> str:
-    """Return where a dataset is: in a version, or in the one that was loaded."""
+    """Return the address of a dataset, with its version if it is versioned."""
     address = catalog_files.data_address(config)
     if not address or not config.get("versioned"):
         return address
@@ -108,7 +108,7 @@ def address_of(name: str, catalog: Any, config: dict[str, Any], version: str) ->
 
 
 def log(run_id: str, artifact: Artifact) -> None:
-    """Log the file or files of an artifact; settings without their secrets.
+    """Log the files of an artifact; secrets in settings files are hidden.
 
     Raises:
         LookupError: There is no file.
@@ -155,7 +155,7 @@ def file_system(artifact: Artifact) -> tuple[Any, str]:
 
 
 def files_of(system: Any, root: str, artifact: Artifact) -> list[str]:
-    """Return the files of an artifact: of a folder, those that the run has written."""
+    """Return the files of an artifact; in a folder, those that the run has written."""
     if system.isfile(root):
         sure = artifact.needed or not artifact.since
         return [root] if sure or is_new(system, root, artifact.since) else []
@@ -166,13 +166,13 @@ def files_of(system: Any, root: str, artifact: Artifact) -> list[str]:
 
 
 def hidden(path: str, root: str) -> bool:
-    """Tell whether a file in a folder, or a folder on the way, is a hidden one."""
+    """Tell whether a file in a folder, or one of its parents there, is hidden."""
     parts = posixpath.relpath(path, root).split("/")
     return any(part.startswith(".") for part in parts)
 
 
 def is_new(system: Any, path: str, since: datetime | None) -> bool:
-    """Tell whether a file was written after a time, as far as its system says."""
+    """Tell whether a file was written after a time; False where nobody knows."""
     if not since:
         return True
     try:
@@ -183,7 +183,7 @@ def is_new(system: Any, path: str, since: datetime | None) -> bool:
 
 
 def fetched(system: Any, path: str, place: Path) -> Path:
-    """Return a file of this machine, or a copy of one elsewhere."""
+    """Return a local file, or a downloaded copy of a remote one."""
     from fsspec.implementations.local import LocalFileSystem
 
     if isinstance(system, LocalFileSystem):
@@ -193,7 +193,7 @@ def fetched(system: Any, path: str, place: Path) -> Path:
 
 
 def without_secrets(file: Path, place: Path) -> Path:
-    """Return a file, or a copy without secrets of one that holds settings."""
+    """Return a file; of a settings file with secrets, a copy without them."""
     if not redact.is_settings(file.name) or file.stat().st_size > redact.MAX_BYTES:
         return file
     text = file.read_text("utf-8", "surrogateescape")

@@ -24,7 +24,7 @@ class DataFile(NamedTuple):
 
 
 def catalog_entry(name: str, catalog: Any) -> dict[str, Any]:
-    """Return a catalog entry; of a dataset within a cache, the inner one."""
+    """Return a catalog entry; for a cached dataset, the entry within."""
     config = catalog.config_resolver.resolve_pattern(name)
     while isinstance(inner := config.get("dataset"), dict) and not data_address(config):
         outer = {k: config[k] for k in ("versioned", "metadata") if config.get(k)}
@@ -33,24 +33,24 @@ def catalog_entry(name: str, catalog: Any) -> dict[str, Any]:
 
 
 def inner_dataset(name: str, catalog: Any) -> Any:
-    """Return a dataset; what it keeps, if it is a cache."""
+    """Return a dataset; for a cached dataset, the one within."""
     found = catalog.get(name)
     return found._dataset if isinstance(found, CachedDataset) else found
 
 
 def data_address(config: dict[str, Any]) -> str:
-    """Return where the data of a catalog entry are; nothing where it does not say."""
+    """Return the address of a catalog entry's data; empty if it has none."""
     return str(config.get("filepath") or config.get("path") or "")
 
 
 def local_path(config: dict[str, Any]) -> Path | None:
-    """Return the path of a catalog entry, if it leads to this machine's files."""
+    """Return the path of a catalog entry if it is a local file or folder."""
     text = data_address(config).removeprefix("file://")
     return Path(text) if text and "://" not in text else None
 
 
 def shared_paths(names: Iterable[str], catalog: Any) -> list[Path]:
-    """Return the local files of datasets that are the same for every run."""
+    """Return the local files of datasets without versions: all runs share them."""
     configs = (catalog_entry(name, catalog) for name in names)
     paths = (local_path(c) for c in configs if not c.get("versioned"))
     return [path for path in paths if path]
@@ -59,7 +59,7 @@ def shared_paths(names: Iterable[str], catalog: Any) -> list[Path]:
 def dataset_file(
     name: str, catalog: Any, version: str | None = None
 ) -> DataFile | None:
-    """Return a dataset's local file, if it has one; the version that is loaded."""
+    """Return a dataset's local file, if it has one; by default the loaded version."""
     config = catalog_entry(name, catalog)
     if not (path := local_path(config)):
         return None
@@ -73,7 +73,7 @@ def dataset_file(
 
 
 def pin_versions(pipeline: Any, catalog: Any, version: str) -> None:
-    """Have a run load what it has saved itself, not what is the latest by then."""
+    """Make a run load the versions that it saves itself, not the latest ones."""
     for name in pipeline.all_outputs():
         if catalog_entry(name, catalog).get("versioned"):
             saved = inner_dataset(name, catalog)
@@ -115,7 +115,7 @@ def loaded_versions(files: Mapping[str, DataFile | None]) -> dict[str, str]:
 
 
 class Planner(SequentialRunner):
-    """Finds out which nodes a runner would run; runs none."""
+    """A runner that only finds out which nodes would run."""
 
     planned = Pipeline([])
 

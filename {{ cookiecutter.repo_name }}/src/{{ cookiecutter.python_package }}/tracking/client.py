@@ -19,7 +19,7 @@ ANSWER_SECONDS = 10  # a busy server should answer within them
 
 
 def http_policy(retries: int, timeout: int) -> dict[str, str]:
-    """Return MLflow's variables for its retries, and for seconds of each request."""
+    """Return MLflow's variables for retries, and for the time-out in seconds."""
     return {
         "MLFLOW_HTTP_REQUEST_MAX_RETRIES": str(retries),
         "MLFLOW_HTTP_REQUEST_TIMEOUT": str(timeout),
@@ -41,7 +41,7 @@ class TrackingError(ClickException):
 
 @contextmanager
 def http_timeouts(settings: dict[str, str], override: bool = False) -> Iterator[None]:
-    """Wait for a server as long as these settings say.
+    """Set time-outs and retries within a ``with`` block.
 
     Args:
         settings: Variables of MLflow.
@@ -99,7 +99,7 @@ def verify_store(project: Path) -> Iterator[None]:
 
 
 class BestEffortCalls:
-    """Calls at the end of a run: each may fail, and all wait about a minute at most.
+    """Calls at the end of a run: each may fail; they stop after about a minute.
 
     Args:
         run_id: The MLflow run, the first argument of every call.
@@ -131,7 +131,7 @@ class BestEffortCalls:
         return True
 
     def report_failures(self) -> None:
-        """Say in the log and in a tag of the run what it lacks."""
+        """List in the log, and in a tag of the run, what could not be logged."""
         from mlflow import MlflowClient
 
         if self.missing:
@@ -142,7 +142,7 @@ class BestEffortCalls:
 
 
 def log_run_url(run: Any) -> None:
-    """Say where a run is to be seen, if that is a page."""
+    """Log the address of the run's page, if the store is a server."""
     uri = os.environ["MLFLOW_TRACKING_URI"].rstrip("/")
     if uri.startswith("http"):
         page = f"{uri}/#/experiments/{run.info.experiment_id}/runs/{run.info.run_id}"

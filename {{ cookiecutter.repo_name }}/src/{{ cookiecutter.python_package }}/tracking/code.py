@@ -35,14 +35,14 @@ logger = logging.getLogger(__name__)
 
 
 def git(project: Path, *words: str) -> bytes:
-    """Return what git prints; nothing where it fails or is not installed."""
+    """Return git's output; empty if git fails or is not installed."""
     return try_git(project, *words)[0]
 
 
 def try_git(project: Path, *words: str) -> tuple[bytes, str]:
-    """Return what git prints, and why it refuses: in a line, with what git suggests.
+    """Return git's output and its error, in one line with git's own advice.
 
-    That there is no repository is no refusal.
+    Outside a repository both are empty.
     """
     command = ["git", "-C", str(project), *words]
     env = {**os.environ, "LC_ALL": "C"}
@@ -60,9 +60,9 @@ def try_git(project: Path, *words: str) -> tuple[bytes, str]:
 
 
 def git_state(project: Path) -> dict[str, str]:
-    """Return commit, branch, remote, whether the project's files differ.
+    """Return tags: commit, branch, remote, and whether files have changed.
 
-    Nothing outside of git. Where git refuses, a tag and the log say why.
+    Empty outside git. If git refuses, a tag and the log say why.
     """
     words = ("status", "--porcelain=v2", "--branch", "--", ".")
     printed, refusal = try_git(project, *words)
@@ -89,7 +89,7 @@ def git_state(project: Path) -> dict[str, str]:
 
 
 def uncommitted_changes(project: Path) -> tuple[bytes, str]:
-    """Return what differs in the project from the commit, new files included.
+    """Return the project's changes since the commit, new files included.
 
     Returns:
         The diff, without what git ignores and what is in conf/local; and its digest,
@@ -114,7 +114,7 @@ def uncommitted_changes(project: Path) -> tuple[bytes, str]:
 
 
 def installed_packages(project: Path) -> str:
-    """Return the installed packages as ``uv pip sync`` takes them, without our own."""
+    """Return the installed packages in the format of ``uv pip sync``."""
     found: dict[str, str] = {}
     # To install or remove a package changes the folder that holds it.
     folders = filter(os.path.isdir, map(os.path.abspath, sys.path))

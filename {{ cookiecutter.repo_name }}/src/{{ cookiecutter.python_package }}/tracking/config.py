@@ -30,7 +30,7 @@ logger = logging.getLogger(__name__)
 
 
 def read_config(loader: Any) -> dict[str, Any]:
-    """Return the contents of mlflow.yml; nothing where a project has none."""
+    """Return the content of mlflow.yml; empty if there is none."""
     loader.config_patterns.setdefault("mlflow", ["mlflow*", "mlflow*/**", "**/mlflow*"])
     try:
         config = loader["mlflow"]
@@ -160,7 +160,7 @@ def artifact_location(name: str, configured: str | None, project: Path) -> str |
 
 
 def warn_of_kedro_mlflow() -> None:
-    """Say that a plugin records the same runs, and reads the same mlflow.yml."""
+    """Warn if the plugin kedro-mlflow would record the same runs."""
     installed = {
         entry.dist.name for entry in entry_points(group="kedro.hooks") if entry.dist
     }

@@ -37,7 +37,7 @@ logger = logging.getLogger(__name__)
 
 
 def process_name() -> str:
-    """Return a name of this process, for its id may be another's in a container."""
+    """Return a unique name of this process; ids repeat across containers."""
     return f"{PROCESS_TOKEN}-{os.getpid()}"
 
 
@@ -67,7 +67,7 @@ def note_file(path: Path) -> Path:
 
 
 def signature(path: Path) -> Signature | None:
-    """Return what changes whenever a file is written; None if there is none."""
+    """Return size and time of a file, which change when it is written."""
     try:
         found = path.stat()
     except OSError:
@@ -85,7 +85,7 @@ def read_note(path: Path) -> dict[str, Any]:
 
 
 def read_timeout(config: Mapping[str, Any]) -> float | None:
-    """Return for how many seconds a run waits for files; None means without a limit.
+    """Return how many seconds a run waits for files; None: no limit.
 
     Raises:
         ClickException: The setting is no number.
@@ -167,7 +167,7 @@ class DataLocks:
             write_note(path, {"written_by": read_note(path).get("written_by")})
 
     def name_run(self, run_id: str) -> None:
-        """Say in the notes, and to processes that nodes start, which run it is."""
+        """Write the run's id into the notes, and into the environment."""
         self._holder["run_id"] = run_id
         for path in self._writes & self._locked.keys():
             write_note(path, {**read_note(path), "holder": self._holder})
@@ -208,7 +208,7 @@ class DataLocks:
                 del os.environ[HOLDERS_VARIABLE]
 
     def _try_lock(self, path: Path) -> bool:
-        """Lock a file, if nobody uses it; go on without where it cannot be locked."""
+        """Lock a file if it is free; continue unlocked where locks do not work."""
         file = lock_file(path)
         db = None
         try:
@@ -257,7 +257,7 @@ class DataLocks:
 
 
 def resolve(path: Path) -> Path:
-    """Return the one name of a file, whatever leads to it."""
+    """Return the canonical path of a file."""
     return Path(os.path.normcase(os.path.realpath(path)))
 
 

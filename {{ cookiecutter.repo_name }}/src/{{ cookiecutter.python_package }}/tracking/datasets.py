@@ -31,7 +31,7 @@ def md5(content: bytes) -> str:
 
 
 def is_chunked(data: Any) -> bool:
-    """Tell whether a node reads an input piece by piece, after the hook has seen it."""
+    """Tell whether a node reads an input in chunks, after the hook has seen it."""
     return isinstance(data, Iterable) and not isinstance(data, Sized)
 
 
@@ -90,7 +90,7 @@ def check_unchanged(
 def log_input_or_warn(
     run_id: str, name: str, file: catalog_files.DataFile | None, table: Any
 ) -> None:
-    """Describe an input on the run; where that fails, the log and a tag say so."""
+    """Log an input; if that fails, say so in the log and in a tag."""
     from mlflow import MlflowClient
 
     try:
@@ -111,7 +111,7 @@ def log_input_or_warn(
 
 
 def prepend_missing(run_id: str, missing: list[str]) -> None:
-    """Put what a run is said to lack already before what it lacks besides."""
+    """Prepend what the run's tag already lists as missing."""
     from mlflow import MlflowClient
 
     if said := MlflowClient().get_run(run_id).data.tags.get(names.MISSING_TAG):
@@ -121,7 +121,7 @@ def prepend_missing(run_id: str, missing: list[str]) -> None:
 def log_input(
     run_id: str, name: str, file: catalog_files.DataFile | None, table: Any
 ) -> None:
-    """Log a dataset with the digest of its file or, if it has none, of its table.
+    """Log a dataset with the digest of its file or, without a file, of its table.
 
     The schema of a pandas table is logged with it; a tag says what has no digest.
     """

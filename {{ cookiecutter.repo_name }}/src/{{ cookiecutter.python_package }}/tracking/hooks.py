@@ -139,12 +139,12 @@ class MLflowRunHooks:
 
     @hook_impl(trylast=True)
     def after_node_run(self, run_id) -> None:
-        """Let go of the run in a worker, which may serve another run next."""
+        """Deactivate the run in a worker, which may work for another run next."""
         self._runs[run_id].release("FINISHED")
 
     @hook_impl(trylast=True)
     def on_node_error(self, run_id) -> None:
-        """Let go of the run in a worker, which may serve another run next."""
+        """Deactivate the run in a worker, which may work for another run next."""
         self._runs[run_id].release("FAILED")
 
     @hook_impl(trylast=True)

@@ -25,7 +25,7 @@ PACKAGE = Path(__file__).resolve().parents[1]
 
 
 def sklearn_log_kwargs(model: Any, train: Any = None) -> dict[str, Any]:
-    """Return what ``mlflow.sklearn.log_model`` needs for a model to load elsewhere.
+    """Return arguments for ``mlflow.sklearn.log_model``: the model loads elsewhere.
 
     The types to trust, for the model was just made here; the project's requirements,
     pinned to what is installed; its code, if the model holds functions of it.
@@ -99,7 +99,7 @@ def pinned_requirements() -> list[str]:
 
 
 def load_model(uri: str) -> Any:
-    """Load a model, and have the active run name it in its tags and as its input.
+    """Load a model, and log it as an input of the active run.
 
     Args:
         uri: MLflow's: ``models:/NAME@ALIAS``, ``models:/NAME/3``, ``runs:/ID/model``.
@@ -128,7 +128,7 @@ def load_model(uri: str) -> Any:
 
 
 def load_pyfunc(uri: str) -> Any:
-    """Load a model as MLflow's wrapper, which knows its metadata.
+    """Load a model as MLflow's pyfunc, with its metadata.
 
     Raises:
         ClickException: There is no such model, it cannot be loaded, or it does not work
@@ -154,7 +154,7 @@ def load_pyfunc(uri: str) -> Any:
 
 
 def version_mismatches_of(uri: str) -> dict[str, tuple[str, str]]:
-    """Return the libraries that a model was made with in another version than is here.
+    """Return the libraries whose versions differ between a model and this machine.
 
     Returns:
         The version then and the one that is installed, by the library's name.
@@ -168,7 +168,7 @@ def version_mismatches_of(uri: str) -> dict[str, tuple[str, str]]:
 
 
 def version_mismatches(flavors: dict[str, Any]) -> dict[str, tuple[str, str]]:
-    """Return the libraries of a model's flavours that are here in another version."""
+    """Return the libraries of a model's flavours whose versions differ here."""
     found = {}
     for flavor, (library, key) in LIBRARIES.items():
         if then := flavors.get(flavor, {}).get(key):
@@ -189,7 +189,7 @@ def install_hint(made: dict[str, tuple[str, str]]) -> str:
 
 
 def check_versions(loaded: Any, uri: str) -> None:
-    """Have a model that was made with other versions answer its own input example.
+    """Test a model of other library versions with its own input example.
 
     Raises:
         ClickException: It cannot.
@@ -207,7 +207,7 @@ def check_versions(loaded: Any, uri: str) -> None:
 
 
 def fails_on_data_only(loaded: Any, error: Exception) -> bool:
-    """Tell whether a model fails only on today's data: other columns, other labels.
+    """Tell whether a model fails only because of the data: other columns or labels.
 
     On its own input example it works then; a failure of memory, of the network, or of
     a library fails there too, or is no error of a value.

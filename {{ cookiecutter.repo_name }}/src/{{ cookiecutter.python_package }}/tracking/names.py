@@ -25,5 +25,5 @@ def data_tag(name: str, what: str) -> str:
 
 
 def with_namespace(name: str) -> str:
-    """Put the namespace of the node that is running before a name."""
+    """Prefix a name with the namespace of the running node."""
     return clean_name(".".join(filter(None, (node_namespace.get(), name))))

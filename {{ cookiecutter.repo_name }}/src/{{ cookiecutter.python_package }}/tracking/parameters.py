@@ -73,7 +73,7 @@ def log_metrics(metrics: dict[str, float]) -> None:
 
 
 def expand_dotted(parameters: dict[str, Any]) -> dict[str, Any]:
-    """Return dotted names, which Kedro's server hands on, as the command line does."""
+    """Expand dotted names, as Kedro's command line does and its server does not."""
     if not any("." in name for name in parameters):
         return parameters
     found = OmegaConf.create()
@@ -84,7 +84,7 @@ def expand_dotted(parameters: dict[str, Any]) -> dict[str, Any]:
 
 
 def check_options(pipeline: Any, catalog: Any) -> None:
-    """Have typed parameters that can check themselves do so, before anything runs."""
+    """Call ``check()`` of typed parameters that have it, before anything runs."""
     for name in pipeline.inputs():
         if name.startswith("params:") and (parameter := catalog.get(name)):
             if callable(check := getattr(parameter.load(), "check", None)):

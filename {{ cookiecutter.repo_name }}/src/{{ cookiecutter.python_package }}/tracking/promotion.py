@@ -39,7 +39,7 @@ class PromoteOptions:
     margin: float = 0.0
 
     def check(self) -> None:
-        """Refuse, before anything is computed, what the registry would refuse.
+        """Refuse invalid options before anything is computed.
 
         Raises:
             ClickException: Says which option, and why.
@@ -70,7 +70,7 @@ def promote(
     test: pd.DataFrame,
     options: PromoteOptions,
 ) -> dict[str, Any]:
-    """Register a logged model; it becomes champion if it is as good as the present one.
+    """Register a model; it becomes champion if it is as good as the present one.
 
     Both are loaded and measured here, on the same rows, so that the decision is about
     the very model that is registered. The same model is registered once, however often
@@ -156,7 +156,7 @@ def compare(
     test: Any,
     options: PromoteOptions,
 ) -> dict[str, Any]:
-    """Return what changes in the decision when the champion is measured, too."""
+    """Measure the champion on the same rows; return what changes in the decision."""
     present = load_champion(options.name, champion)
     rows, remark = fair_rows(new_model, present, test)
     if len(rows) < len(test):
@@ -170,7 +170,7 @@ def compare(
 def crown(
     version: str, decision: dict[str, Any], before: Set[str], options: PromoteOptions
 ) -> dict[str, Any]:
-    """Make a version champion, or a better one that was registered at the same time.
+    """Make a version champion, unless a concurrent training has a better one.
 
     Args:
         version: The number of the new version.
@@ -216,7 +216,7 @@ def score_new_model(loaded: Any, measure: Callable, rows: Any, metric: str) -> f
 
 
 def fair_rows(new: Any, present: Any, test: Any) -> tuple[Any, str]:
-    """Return the rows to compare two models on, and words that say so.
+    """Return the rows for a fair comparison of two models, and a remark.
 
     Rows that one of them has learnt from are left out, if enough others remain.
     """
@@ -255,7 +255,7 @@ def load_champion(name: str, present: str) -> Any:
 def score_champion(
     loaded: Any, measure: Callable, rows: Any, metric: str, present: str
 ) -> tuple[float | None, str]:
-    """Return the champion's score, None if today's data do not fit it, and words.
+    """Return the champion's score and a description; None if the data do not fit it.
 
     Raises:
         ClickException: It fails, and not because of the data.
@@ -306,7 +306,7 @@ def best_concurrent_version(
 
 @contextmanager
 def explain_permission_error(name: str) -> Iterator[None]:
-    """Say in one line that this user may not register."""
+    """Turn a permission error into one line."""
     from mlflow.exceptions import MlflowException
 
     try:

@@ -123,7 +123,7 @@ def run_options(
     env: str,
     files: Mapping[str, DataFile | None],
 ) -> dict[str, Any]:
-    """Return the options of ``kedro run`` that repeat a run, as for ``--config``.
+    """Return the options of a run in the format of ``kedro run --config``.
 
     Versioned inputs have the version that is loaded now; secrets are hidden.
     """
@@ -145,7 +145,7 @@ def run_options(
 
 
 def command_line(given: dict[str, Any]) -> str:
-    """Return options as one types them."""
+    """Return the command line for these options."""
     words = []
     for name, value in given.items():
         if name == "params":

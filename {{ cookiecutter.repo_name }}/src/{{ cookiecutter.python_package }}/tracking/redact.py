@@ -128,12 +128,12 @@ def mask_values(values: Any, name: str = "") -> Any:
 
 
 def mask(text: str) -> str:
-    """Hide the secrets of a message or value: addresses, assignments, known forms."""
+    """Hide secrets in a message or value: addresses, assignments, known formats."""
     return document(ASSIGNED.sub(hide_assigned, code(text)))
 
 
 def code(text: str) -> str:
-    """Hide what is secret in any text: known forms, addresses, quoted values."""
+    """Hide secrets in code: known formats, addresses, quoted values."""
     for secret in environment_secrets():
         if secret in text:
             text = re.sub(rf"(?<!\w){re.escape(secret)}(?!\w)", HIDDEN, text)
@@ -153,7 +153,7 @@ def code(text: str) -> str:
 
 
 def document(text: str, of_catalog: bool = False) -> str:
-    """Hide what is secret in YAML, JSON, TOML, ini, .env and plain text, too.
+    """Hide secrets in YAML, JSON, TOML, ini, .env and plain text.
 
     Args:
         text: The text.
@@ -188,7 +188,7 @@ def document(text: str, of_catalog: bool = False) -> str:
 
 
 def file(name: str, text: str) -> str:
-    """Return the text of a file without secrets, by what kind of file it is.
+    """Hide secrets in a file, depending on the kind of file.
 
     Args:
         name: Its path, with slashes.
@@ -203,13 +203,13 @@ def file(name: str, text: str) -> str:
 
 
 def diff(text: str) -> str:
-    """Return what ``git diff`` prints without secrets, line by line."""
+    """Hide secrets in the output of ``git diff``."""
     parts = re.split(r"(?m)^(?=diff --git )", text)
     return "".join(map(diff_of_file, parts))
 
 
 def diff_of_file(text: str) -> str:
-    """Hide the secrets in the changes of one file: before them, and after them."""
+    """Hide secrets in the changes to one file, in removed and added lines."""
     about, *hunks = re.split(r"(?m)^(?=@@ )", text)
     names = re.match(r"diff --git .* \"?b/(.*?)\"?\n", about)
     name, shown = names[1] if names else "", [about]
@@ -226,7 +226,7 @@ def diff_of_file(text: str) -> str:
 
 
 def traceback(text: str) -> str:
-    """Hide the secrets of a traceback: those of its code, and of its messages."""
+    """Hide secrets in a traceback: in lines of code and in messages."""
     parts = FRAMES.split(text)
     shown = [code(p) if n % 2 else mask(p) for n, p in enumerate(parts)]
     return "".join(shown)
@@ -249,7 +249,7 @@ def environment_secrets() -> list[str]:
 
 
 def first_line(error: BaseException) -> str:
-    """Return what an error says first, without secrets."""
+    """Return the first line of an error's message, without secrets."""
     return mask(str(error).strip().partition("\n")[0] or type(error).__name__)
 
 
@@ -272,20 +272,20 @@ def hide(whole: str, name: str, value: str) -> str:
 
 
 def hide_private_key(found: re.Match[str]) -> str:
-    """Hide the lines of a private key; as many lines as there were stay."""
+    """Hide the lines of a private key; their number stays."""
     lines = (found[2] or found[4] or "").split("\n")
     hidden = (HIDDEN if len(line.strip()) > 1 else line for line in lines)
     return f"{found[1]}{chr(10).join(hidden)}{found[3] or ''}"
 
 
 def hide_assigned(found: re.Match[str]) -> str:
-    """Hide the value of ``password=x``; of ``user=me``, too, as addresses have it."""
+    """Hide the value of ``password=x`` and of ``user=me``."""
     user = secret_names.words_of(found[1])[-1:] in (["user"], ["username"], ["uid"])
     return f"{found[1]}={HIDDEN}" if user else hide(found[0], found[1], found[2])
 
 
 def hide_in_address(found: re.Match[str]) -> str:
-    """Hide what stands before the @ of an address, if it is no placeholder."""
+    """Hide the credentials in an address, unless they are a placeholder."""
     scheme, (user, colon, password) = found[1], found[2].partition(":")
     only_a_name = not colon and not scheme.startswith("http")
     plain = password != HIDDEN and NO_SECRET.fullmatch(password or user)
@@ -305,7 +305,7 @@ def hide_in_query(found: re.Match[str]) -> str:
 
 
 def hide_scheme(found: re.Match[str]) -> str:
-    """Hide the credentials of ``Bearer`` and ``Basic``, but no words of a sentence."""
+    """Hide the token after ``Bearer`` and ``Basic``, but not plain words."""
     value = found[2]
     if found[1].lower() == "bearer":
         secret = any(map(str.isdigit, value)) or len(value) > 20
@@ -342,7 +342,7 @@ def hide_literal(found: re.Match[str]) -> str:
 
 
 def hide_quoted(text: str) -> str:
-    """Hide what stands between the quotes of a literal."""
+    """Hide the content of a quoted literal."""
     quote = text[: len(text) - len(text.lstrip("\\\"'"))] or text[:1]
     return f"{quote}{HIDDEN}{quote}"
 

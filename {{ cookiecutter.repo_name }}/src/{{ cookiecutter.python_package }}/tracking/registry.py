@@ -20,7 +20,7 @@ VERSIONS_TAG = "mlflow.modelVersions"  # MLflow's tag of a logged model
 def register_version(
     model: LoggedModel, name: str, tags: dict[str, str], new: bool
 ) -> str:
-    """Make a version of a logged model, with tags that link it to its run and data."""
+    """Register a logged model as a version, with tags about its run and data."""
     from mlflow import MlflowClient
     from mlflow.exceptions import MlflowException
 
@@ -51,7 +51,7 @@ def register_version(
 
 
 def upstream_tags(run: Any) -> dict[str, str]:
-    """Return the runs that made what a run has read, and their parameters, as tags."""
+    """Return tags with the runs that wrote a run's inputs, and their parameters."""
     from mlflow import MlflowClient
     from mlflow.exceptions import MlflowException
 
@@ -77,7 +77,7 @@ def upstream_tags(run: Any) -> dict[str, str]:
 def version_of(
     model: LoggedModel, name: str, known: dict[str, ModelVersion]
 ) -> str | None:
-    """Return the number of the version that a logged model is already, if it is one."""
+    """Return the version number of a logged model, if it is registered."""
     for number, version in known.items():
         # SQL stores keep the logged model's id in the source only.
         _, _, source = (version.source or "").rpartition("/")
@@ -103,12 +103,12 @@ def latest_versions(name: str) -> dict[str, ModelVersion]:
 
 
 def quoted(text: str) -> str:
-    """Return a text as a filter of MLflow's takes it."""
+    """Quote a text for a filter of MLflow."""
     return f'"{text}"' if "'" in text else f"'{text}'"
 
 
 def champion_version(name: str) -> str | None:
-    """Return the number of the version that is champion, if there is one."""
+    """Return the version number of the champion, if there is one."""
     from mlflow import MlflowClient
     from mlflow.exceptions import MlflowException
 

@@ -10,7 +10,7 @@ from . import names, parameters, recovery
 
 
 class Candidate(NamedTuple):
-    """What a search has tried: a child run; one without all measures has FAILED."""
+    """One candidate of a search; if a metric is nan, its run is FAILED."""
 
     params: dict[str, Any]
     metrics: dict[str, float]
@@ -18,7 +18,7 @@ class Candidate(NamedTuple):
 
 
 def log_search(candidates: Sequence[Candidate], *, began: float, best: int) -> None:
-    """Log candidates below the active run, which names the best one in its tags.
+    """Log each candidate as a child run, and the best one in the parent's tags.
 
     Args:
         candidates: All that were tried.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from typing import Any
 
@@ -56,7 +57,7 @@ GLUED = re.compile(
 
 
 def words_of(name: str) -> list[str]:
-    """Return the words of a name in any spelling, in lower case, without a number."""
+    """Return the words of a name in any spelling, in lower case."""
     name = re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", name)
     words = [word for word in re.split(r"[\W_]+", name.lower()) if word]
     while words and words[-1].isdigit():
@@ -64,8 +65,9 @@ def words_of(name: str) -> list[str]:
     return [*words[:-1], words[-1].rstrip("0123456789")] if words else []
 
 
+@functools.lru_cache(maxsize=10_000)
 def is_secret(name: Any) -> bool:
-    """Tell whether values of this name are secret: by how the name ends."""
+    """Tell from the ending of a name whether its values are secret."""
     if not (words := words_of(str(name))):
         return False
     last, before = words[-1], words[-2] if len(words) > 1 else ""
@@ -76,6 +78,6 @@ def is_secret(name: Any) -> bool:
 
 
 def is_some_key(name: str) -> bool:
-    """Tell whether a secret name may mean no secret: it only ends in ``key``."""
+    """Tell whether a name is secret only because it ends in ``key``."""
     words = words_of(name)
     return words[-1:] == [KEY] and not re.search(rf"(?:{SECRETS})$", "_".join(words))

@@ -29,7 +29,7 @@ def digest_rows(table: pd.DataFrame) -> np.ndarray:
 
 
 def describe(train: pd.DataFrame) -> dict[str, Any] | None:
-    """Return the metadata that a model keeps of the table that it has learnt from."""
+    """Return metadata for a model: digests of its training rows."""
     import numpy as np
 
     try:
@@ -41,7 +41,7 @@ def describe(train: pd.DataFrame) -> dict[str, Any] | None:
 
 
 def seen(metadata: dict[str, Any] | None, test: pd.DataFrame) -> np.ndarray | None:
-    """Tell which rows of a table a model has learnt from.
+    """Tell which rows of a table were training rows of a model.
 
     Returns:
         Of shape (rows,): 1 where it has, 0 where it has not, nan where it is not known.

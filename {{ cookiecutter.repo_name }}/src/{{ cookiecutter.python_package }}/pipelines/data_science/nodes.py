@@ -57,37 +57,37 @@ def label_names(labels: pd.Series) -> pd.Series:
     return "probability_" + labels.map(str)
 
 
-def log_model(model: Pipeline, train: pd.DataFrame, test: pd.DataFrame) -> str:
+def log_model(
+    model: Pipeline, train: pd.DataFrame, test: pd.DataFrame, options: dict[str, Any]
+) -> str:
     """Log the model to MLflow, so that it can be loaded, compared and served.
-
-    A model with probabilities is logged a second time, to answer requests with them.
 
     Args:
         model: The fitted pipeline.
         train: The flowers that it has learnt from.
         test: Flowers, of which the first are logged as input example.
+        options: Arguments of ``mlflow.sklearn.log_model``.
 
     Returns:
-        The URI of the model that answers with the species.
+        The URI of the logged model.
+
+    Raises:
+        ValueError: The model has no method of the name ``pyfunc_predict_fn``.
     """
-    example = test[FEATURES].head()
+    answer_with = options["pyfunc_predict_fn"]
+    if not hasattr(model, answer_with):
+        raise ValueError(f"The model has no {answer_with}: correct log_options.")
     answers = predict(model, test.head())
-    log_kwargs = tracking.sklearn_log_kwargs(model, train[[*FEATURES, TARGET]])
-    if list(answers) != [TARGET]:
-        mlflow.sklearn.log_model(
-            model,
-            name="probabilities",
-            signature=infer_signature(example, answers.drop(columns=TARGET)),
-            pyfunc_predict_fn="predict_proba",
-            **log_kwargs,
-        )
-    # A named column: a bare array of texts has no type that Spark reads.
+    labels, probabilities = answers[TARGET], answers.drop(columns=TARGET)
+    outputs = labels if answer_with == "predict" else probabilities
+    example = test[FEATURES].head()
     logged = mlflow.sklearn.log_model(
         model,
         name="model",
-        signature=infer_signature(example, answers[TARGET]),
+        signature=infer_signature(example, outputs),
         input_example=example,
-        **log_kwargs,
+        **tracking.sklearn_log_kwargs(model, train[[*FEATURES, TARGET]]),
+        **options,
     )
     return logged.model_uri
 

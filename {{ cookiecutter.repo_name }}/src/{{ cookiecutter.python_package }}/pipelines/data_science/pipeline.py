@@ -18,7 +18,7 @@ def create_pipeline(**kwargs) -> Pipeline:
             ),
             Node(
                 log_model,
-                inputs=["model", "train", "test"],
+                inputs=["model", "train", "test", "params:log_options"],
                 outputs="model_uri",
                 name="log_model",
             ),

@@ -25,7 +25,7 @@ env_option = click.option("--env", "-e", help="The environment of conf/ to look 
 
 
 class CommandError(ClickException):
-    """What stops a command, in a line; 1 says that runs differ, as with ``diff``."""
+    """An error in one line; exit code 2, because 1 means that runs differ."""
 
     exit_code = 2
 
@@ -34,7 +34,7 @@ class CommandError(ClickException):
 
 
 def printable(text: str) -> str:
-    """Return a text, which may come from anybody, without what steers a terminal."""
+    """Return a text without control characters, which could steer a terminal."""
     return re.sub(r"[\x00-\x1f\x7f-\x9f]", "?", text)
 
 
@@ -42,7 +42,7 @@ def printable(text: str) -> str:
 def project_store(
     project: Path, env: str | None, to: dict[str, Any] | None = None
 ) -> Iterator[str]:
-    """Lead MLflow to where ``kedro run`` records; yield the experiment's id.
+    """Open the store of the project; yield the id of its experiment.
 
     What goes wrong is one line. Only with ``to``, in the place of mlflow.yml, may a
     store be made.
@@ -67,7 +67,7 @@ def project_store(
 
 
 def resolve_run(given: str) -> Any:
-    """Return the run of an id, or of the first digits of one.
+    """Return the run with this id, or with an id that begins like this.
 
     Raises:
         CommandError: There is none, there are several, or it was deleted.
@@ -94,7 +94,7 @@ def resolve_run(given: str) -> Any:
 
 
 def read_artifact(run: Any, name: str) -> bytes:
-    """Return what every run has in its artifacts; nothing where it is missing."""
+    """Return an artifact that describes the run; empty if there is none."""
     from mlflow import MlflowClient
 
     client, run_id, path = (
@@ -111,7 +111,7 @@ def read_artifact(run: Any, name: str) -> bytes:
 
 
 def run_summary(run: Any) -> Summary:
-    """Return what a run has recorded."""
+    """Return what can differ between runs: by section, then by name."""
     tags, inputs = run.data.tags, run.inputs.dataset_inputs
     known = {name: tags.get(f"kedro.{name}", "?") for name in ("pipeline", "env")}
     return {
@@ -126,14 +126,14 @@ def run_summary(run: Any) -> Summary:
 
 
 def parse_packages(text: str) -> dict[str, str]:
-    """Return versions, or where else a package came from, by name."""
+    """Return the version or source of each package."""
     lines = (line.lstrip("# ") for line in text.splitlines())
     found = (re.split(r"==| @ | ", line, maxsplit=1) for line in lines)
     return {part[0]: part[1] for part in found if len(part) == 2}
 
 
 def code_summary(tags: dict[str, str]) -> dict[str, str]:
-    """Return the commit of a run and what differs from it."""
+    """Return the commit of a run and the digest of the changes to it."""
     dirty = tags.get("git.dirty") == "true"
     diff = tags.get("git.diff", "?") if dirty else "none"
     return (
@@ -144,7 +144,7 @@ def code_summary(tags: dict[str, str]) -> dict[str, str]:
 
 
 def differences(one: Summary, other: Summary) -> Iterator[tuple[str, str, str, str]]:
-    """Yield section, name and both values of what differs in the first's sections."""
+    """Yield section, name and both values of each difference."""
     for section, here in one.items():
         there = other[section]
         for name in sorted(here.keys() | there.keys(), key=str.lower):

@@ -51,7 +51,7 @@ class RunRecord(NamedTuple):
 
 
 def make_portable(found: Any, project: Path, left: Set[str] = frozenset()) -> Any:
-    """Return JSON without credentials, folders of this machine, and what is left out.
+    """Return JSON without credentials, local folders and excluded fields.
 
     Args:
         found: A part of it.
@@ -83,7 +83,7 @@ def make_portable(found: Any, project: Path, left: Set[str] = frozenset()) -> An
 def read_record(
     run: Any, folder: Path, project: Path, with_user: bool
 ) -> dict[str, Any]:
-    """Return the record of a run that has ended, its artifacts in a new folder."""
+    """Return a finished run as JSON; its artifacts go to a new folder."""
     client, tags = MlflowClient(), run.data.tags
     run_id, where = run.info.run_id, [run.info.experiment_id]
     if run.info.status not in END_STATUSES:
@@ -115,7 +115,7 @@ def read_record(
 
 
 def redact_artifacts(artifacts: Path, project: Path) -> dict[str, str]:
-    """Clean what repeats a run, and return the tags that change by that.
+    """Hide secrets in the reproduction artifacts; return the tags that change.
 
     An older version of the project hid fewer secrets.
     """
@@ -134,7 +134,7 @@ def redact_artifacts(artifacts: Path, project: Path) -> dict[str, str]:
 
 
 def edit_mlmodel(folder: Path, **changes: str) -> None:
-    """Change what a model's own description says of where it is."""
+    """Change fields of a model's ``MLmodel`` file."""
     file = folder / "MLmodel"
     if file.is_file():
         about = yaml.safe_load(file.read_text("utf-8")) | changes
@@ -142,7 +142,7 @@ def edit_mlmodel(folder: Path, **changes: str) -> None:
 
 
 def parse_record(about: dict[str, Any]) -> RunRecord:
-    """Return a record that may come from anybody, or raise an error that says why not.
+    """Return a run from untrusted JSON; errors say what is wrong with it.
 
     MLflow's messages check their types; here is what they leave open.
     """
@@ -172,7 +172,7 @@ def parse_record(about: dict[str, Any]) -> RunRecord:
 
 
 def require(fine: Any, otherwise: str) -> None:
-    """Raise a ValueError where something is not fine."""
+    """Raise a ValueError unless a condition holds."""
     if not fine:
         raise ValueError(otherwise)
 
@@ -194,7 +194,7 @@ def delete_runs(runs: list[Any], experiment: str) -> None:
 
 
 def write_record(record: RunRecord, folder: Path, experiment: str, **tags: str) -> str:
-    """Record a run in an experiment, by its id, and return the run's id there.
+    """Write a run into an experiment; return its new id.
 
     Until everything is there, a tag of the run and its children says that it is not.
     """
@@ -236,14 +236,14 @@ def write_record(record: RunRecord, folder: Path, experiment: str, **tags: str) 
 
 
 def to_metrics(values: Any, model_id: str = "", run_id: str = "") -> list[Any]:
-    """Return values of metrics as MLflow takes them."""
+    """Return metrics as MLflow's entities."""
     for value in values:
         value.model_id, value.run_id = model_id, run_id
     return [entities.Metric.from_proto(value) for value in values]
 
 
 def children_of(run_id: str, where: list[str]) -> list[Any]:
-    """Return the child runs of a run, however many."""
+    """Return all child runs of a run."""
     found: Any = search_runs(
         where, f"tags.`{PARENT_TAG}` = '{run_id}'", output_format="list"
     )

@@ -18,7 +18,7 @@ from . import project_runs, reproduce
 
 
 def local_summary(project: Path) -> project_runs.Summary:
-    """Return what a run that started here now would record."""
+    """Return packages and code of this machine, like ``run_summary``."""
     state = code.git_state(project)
     if state.get("git.dirty") == "true":
         state["git.diff"] = code.uncommitted_changes(project)[1]
@@ -27,7 +27,7 @@ def local_summary(project: Path) -> project_runs.Summary:
 
 
 def compare_outcome(old: Any, new: Any) -> Iterator[tuple[str, str, str]]:
-    """Yield what both runs have come to: metrics, models, and what else differs."""
+    """Yield metrics and models of both runs, and other differences."""
     one, other = project_runs.run_summary(old), project_runs.run_summary(new)
     models = model_fingerprints(old), model_fingerprints(new)
     for then, now in ((one["metrics"], other["metrics"]), models):
@@ -39,7 +39,7 @@ def compare_outcome(old: Any, new: Any) -> Iterator[tuple[str, str, str]]:
 
 
 def model_fingerprints(run: Any) -> dict[str, str]:
-    """Return a digest of what each model of a run has learnt, by its name."""
+    """Return a digest of each model's learnt parameters, by name."""
     from mlflow import MlflowClient
     from mlflow.artifacts import download_artifacts
 
@@ -55,7 +55,7 @@ def model_fingerprints(run: Any) -> dict[str, str]:
 
 
 def fingerprint_file(file: Path) -> bytes:
-    """Return what a model's file has learnt; nothing that says where and when."""
+    """Return the learnt content of a model's file, without times and places."""
     if file.suffix in ("", ".yaml", ".txt"):
         return b""
     if file.suffix != ".skops":
@@ -81,7 +81,7 @@ def fingerprint_file(file: Path) -> bytes:
 @project_runs.env_option
 @click.pass_obj
 def replay(metadata: Any, run_id: str, dry_run, env_manager, trust, env) -> None:
-    """Run once more what a run has recorded, and compare.
+    """Run a recorded run again, and compare.
 
     The same pipeline with the same parameters, environment and filters runs in a
     temporary folder, from the recorded commit and the changes to it. Nothing here is

@@ -28,7 +28,7 @@ def digest_or_dash(path: Path) -> str:
 
 
 def recorded_options(run: Any, trust: bool) -> dict[str, dict[str, str]]:
-    """Return the options and inputs of a run, if it may be repeated."""
+    """Return the recorded options and inputs of a run, if it can be repeated."""
     run_id, written = (
         run.info.run_id,
         project_runs.read_artifact(run, provenance.OPTIONS_FILE),
@@ -57,7 +57,7 @@ def recorded_options(run: Any, trust: bool) -> dict[str, dict[str, str]]:
 def recorded_code(
     run: Any, inputs: Iterable[str], project: Path, copy: Path
 ) -> Iterator[Path]:
-    """Lay out the code of a run, and clear it away at the end; yield the project in it.
+    """Check out the code of a run in a temporary copy; yield the project there.
 
     If the run was made outside git, it is the present code. What git does not keep is
     taken from here: inputs, credentials, conf/local.
@@ -121,7 +121,7 @@ def missing_commit(tags: dict[str, str], project: Path, why: str) -> CommandErro
 
 
 def apply_changes(run: Any, copy: Path) -> None:
-    """Apply to a commit what differed from it, if that is recorded as it was."""
+    """Apply the recorded changes to a checked-out commit."""
     changes, noted = (
         project_runs.read_artifact(run, code.DIFF_FILE),
         run.data.tags.get("git.diff", "none"),
@@ -138,7 +138,7 @@ def apply_changes(run: Any, copy: Path) -> None:
 
 
 def recorded_environment(run: Any, folder: Path) -> str:
-    """Make an environment of exactly the recorded packages; return its interpreter."""
+    """Create an environment with the recorded packages; return its interpreter."""
     wanted, env = folder / code.PACKAGES_FILE, folder / "environment"
     wanted.write_bytes(project_runs.read_artifact(run, code.PACKAGES_FILE))
     if lost := re.findall("^# (.+ came from .+)$", wanted.read_text("utf-8"), re.M):
@@ -219,7 +219,7 @@ def run_again(old: Any, command: list[str], copy: Path, project: Path) -> Any:
 
 
 def report_lost_inputs(lost: list[str], about: dict[str, dict[str, str]]) -> None:
-    """Say which inputs are not as they were, and which runs would make them again.
+    """Name the inputs that have changed, and the runs that can remake them.
 
     Raises:
         CommandError: No run is known that made an input.

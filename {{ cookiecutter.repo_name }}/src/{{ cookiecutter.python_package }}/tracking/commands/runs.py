@@ -16,7 +16,7 @@ from . import project_runs
 @project_runs.env_option
 @click.pass_context
 def runs(context: click.Context, last: int, env: str | None) -> None:
-    """Show the last runs of this project: newest first, an id a line.
+    """Show the last runs of this project, newest first.
 
     Exit status: 0, or 2 in trouble.
     """
@@ -62,7 +62,7 @@ def runs(context: click.Context, last: int, env: str | None) -> None:
 @project_runs.env_option
 @click.pass_obj
 def diff(metadata: Any, one: str, other: str, env: str | None) -> None:
-    """Show what differs between two runs, and nothing that does not.
+    """Show what differs between two runs.
 
     Parameters, metrics, data, packages and code. The first digits of an id are enough.
 

@@ -46,7 +46,7 @@ PATH = re.compile(
 
 
 def import_run(found: Any, folder: Path, experiment: str) -> str:
-    """Record a run in the store, unless it is there, and say so; return its id."""
+    """Write a run into the store unless it is there; return its id."""
     from mlflow import MlflowClient
 
     from . import record
@@ -76,7 +76,7 @@ def import_run(found: Any, folder: Path, experiment: str) -> str:
 
 
 def untrusted_features(file: Path) -> Iterator[str]:
-    """Yield what the model of an ``MLmodel`` asks for beyond scikit-learn in skops."""
+    """Yield what a model needs beyond scikit-learn in the skops format."""
     import skops.io
     import yaml
 
@@ -241,7 +241,7 @@ def unpack(file: Path, folder: Path, *, trust: bool = False) -> Any:
 
 
 def check_entries(archive: zipfile.ZipFile, file: Path) -> set[str]:
-    """Return the names in a zip file of plain files that do not fill the disk."""
+    """Return the names in a zip file; refuse links, odd paths and zip bombs."""
     entries, packed = archive.infolist(), file.stat().st_size
     names = {entry.orig_filename for entry in entries}
     if len(names) < len(entries):
