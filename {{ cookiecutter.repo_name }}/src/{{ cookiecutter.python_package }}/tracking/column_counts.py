@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 QUANTILES = 24  # so that a column's KS distance is exact to 0.05
 MAX_CATEGORIES = 50  # that are counted by name, the most frequent; the others as one
 NUMBERS, DATES, CATEGORIES, BOOLEANS = "numbers", "dates", "categories", "booleans"
+PROBABILITY_UNITS = 2**40
 EMPTY = "empty"  # all cells were missing
 # What stands before the bins in the counts of a column.
 ROWS, MISSING, INFINITE, BINS = 0, 1, 2, 3
@@ -132,8 +133,25 @@ def count(column: pd.Series, record: dict[str, Any]) -> np.ndarray:
     return np.array([rows, missing, infinite, *bins], dtype=np.int64)
 
 
+def shares(column: dict[str, Any]) -> dict[str, float]:
+    """Return the share of each category of a counted column, if it has any."""
+    bins = column.get("counts", [])[BINS:]
+    total = sum(bins)
+    named = zip([*column.get("names", []), "others"], bins, strict=False)
+    if "names" not in column or not total:
+        return {}
+    return {name: rows / total for name, rows in named if rows or name != "others"}
+
+
 class Counters:
-    """How many rows of a table are in each bin, by column."""
+    """How many rows of a table are in each bin, by column.
+
+    Attributes:
+        columns: The records that they are counted against.
+        counts: What ``count`` returns, by column.
+        answers: How many answers had probabilities, and the sum of their highest ones,
+            in whole numbers, whose sum does not depend on the order.
+    """
 
     def __init__(self, columns: dict[str, dict[str, Any]]) -> None:
         """Take what ``describe`` returns."""
@@ -144,16 +162,31 @@ class Counters:
             name: np.zeros(len(record["counts"]), np.int64)
             for name, record in columns.items()
         }
+        self.answers = [0, 0]
 
     def update(self, chunk: pd.DataFrame) -> None:
         """Count the rows of a chunk; columns that have no record are left out."""
         for name in self.columns.keys() & set(chunk.columns):
             self.counts[name] += count(chunk[name], self.columns[name])
 
+    def add_probabilities(self, highest: np.ndarray) -> None:
+        """Count answers by the highest of their probabilities, of shape (rows,)."""
+        import numpy as np
+
+        whole = np.rint(np.nan_to_num(highest) * PROBABILITY_UNITS).astype(np.int64)
+        self.answers[0] += len(whole)
+        self.answers[1] += int(whole.sum())
+
+    def mean_probability(self) -> float | None:
+        """Return the mean of the highest probabilities, if there were any."""
+        rows, total = self.answers
+        return total / rows / PROBABILITY_UNITS if rows else None
+
     def merge(self, other: Counters) -> None:
         """Add what has been counted elsewhere against the same record."""
         for name, counts in other.counts.items():
             self.counts[name] += counts
+        self.answers = [a + b for a, b in zip(self.answers, other.answers, strict=True)]
 
 
 def merged(parts: Iterable[Counters]) -> Counters:

@@ -77,10 +77,12 @@ def compare(counters: column_counts.Counters, options: DriftOptions) -> dict[str
         )
     worst = sorted(found, key=lambda name: rank(found[name]))
     drifted = [name for name in worst if found[name]["drifted"]]
+    enough = rows >= options.min_rows
     verdict = ", ".join(drifted) or "none"
     return {
-        "verdict": verdict if rows >= options.min_rows else f"too few rows ({rows})",
+        "verdict": verdict if enough else f"too few rows ({rows})",
         "rows": rows,
+        "enough_rows": enough,
         "drifted": drifted,
         "columns": {name: found[name] for name in worst},
         "not_found": [name for name in counters.columns if name not in found],
@@ -122,7 +124,9 @@ def compare_column(record: dict[str, Any], now: np.ndarray) -> dict[str, Any]:
         result["psi"] = population_stability_index(old, new)
     if gap_p < p and gap > distance:
         distance, p = gap, gap_p
-    return result | {"distance": distance, "p": p, "counts": now.tolist()}
+    kept = {key: record[key] for key in ("edges", "names", "range") if key in record}
+    result |= kept | {"distance": distance, "p": p}
+    return result | {"trained_counts": record["counts"], "counts": now.tolist()}
 
 
 def kolmogorov_smirnov(old: np.ndarray, new: np.ndarray) -> tuple[float, float]:
