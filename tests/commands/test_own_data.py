@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import time
 import urllib.request
@@ -25,9 +26,12 @@ RUNNERS = ["Sequential", "Thread", "Parallel"]
 
 
 @pytest.fixture(scope="module")
-def alone(generated, fork, bin_, tmp_path_factory):
+def alone(generated, empty_store, fork, bin_, tmp_path_factory):
     """Return the metrics of a lone training for each value of C."""
-    return train_alone(VALUES, tmp_path_factory.mktemp("alone"), generated, fork, bin_)
+    folder = tmp_path_factory.mktemp("alone") / "iris-flowers"
+    project = shutil.copytree(generated, folder)
+    shutil.copy(empty_store, project / "mlflow.db")
+    return train_alone(VALUES, project, fork, bin_)
 
 
 @pytest.fixture
@@ -121,6 +125,7 @@ def test_requests_to_the_http_server_at_once(project_with_store, bin_, alone):
         answers = post_all(f"{url}/run", bodies)
     assert answers == [200] * 3
     found = recorded(project_with_store)
+    assert {float(one.params["model_options.C"]) for one in found} == {0.001, 1, 100}
     assert len(found) == 3 and {one.status for one in found} == {"FINISHED"}
     for one in found:
         c = one.params["model_options.C"].removesuffix(".0")
