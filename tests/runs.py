@@ -1,6 +1,7 @@
 """Ways to make and launch a generated project, and to read what was recorded."""
 
 import base64
+import json
 import os
 import re
 import signal
@@ -11,9 +12,10 @@ import sys
 import time
 import urllib.request
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 import pytest
@@ -46,6 +48,23 @@ def run(*command, cwd: Path, ok: bool = True, **changes: str):
         said = f"{result.stdout[-4000:]}\n{result.stderr[-4000:]}"
         pytest.fail(f"{command} exited {result.returncode}\n{said}")
     return result
+
+
+def git(project: Path, *words: str) -> str:
+    """Run git in a folder as an author, and return what it says."""
+    return run("git", *AUTHOR, *words, cwd=project).stdout.strip()
+
+
+def answer(done: subprocess.CompletedProcess) -> list[str]:
+    """Return the lines of a command, without Kedro's first ones about logging."""
+    lines = done.stdout.splitlines()
+    return [line for line in lines if not re.match(r"\[\d\d/|\s{20,}INFO", line)]
+
+
+def get_json(request: str | urllib.request.Request) -> Any:
+    """Return the JSON that an address answers with."""
+    with urllib.request.urlopen(request, timeout=60) as answered:
+        return json.load(answered)
 
 
 def generate(folder: Path, *options: str, name: str = NAME) -> Path:
@@ -170,6 +189,12 @@ def serving(
 
 def tracking_server(bin_: Path, folder: Path, port: int):
     """Serve an MLflow store of its own in a folder; see ``serving``."""
+    if (database := folder / "server.db").exists():  # a copy of the empty store
+        with closing(sqlite3.connect(database)) as db, db:
+            place = "UPDATE experiments SET artifact_location = 'mlflow-artifacts:/0'"
+            db.execute(
+                f"{place} WHERE experiment_id = 0 AND lifecycle_stage = 'active'"
+            )
     words = [bin_ / "mlflow", "server", "--host=127.0.0.1", f"--port={port}"]
     words += ["--workers=1", f"--backend-store-uri=sqlite:///{folder / 'server.db'}"]
     words += [f"--artifacts-destination={folder / 'artifacts'}"]

@@ -3,125 +3,51 @@
 import json
 import os
 import re
-import shutil
 import signal
 import time
 import urllib.request
 
 import pandas as pd
 import pytest
+from own_data import check_own, check_waits, start_all, train_alone
 from runs import (
     METRICS,
     PACKAGE,
     SESSION,
     command,
     free_port,
-    path_of,
     recorded,
     run,
     serving,
     start,
 )
 
-VALUES = ["0.001", "0.01", "0.1", "1", "10", "100"]
-VERSIONED = "  versioned: true\n"
+VALUES = ["0.001", "1", "100"]
+RUNNERS = ["Sequential", "Thread", "Parallel"]
 
 
 @pytest.fixture(scope="module")
-def alone(generated, empty_store, fork, bin_, tmp_path_factory):
+def alone(generated, fork, bin_, tmp_path_factory):
     """Return the metrics of a lone training for each value of C."""
-    project = tmp_path_factory.mktemp("alone") / "iris-flowers"
-    shutil.copytree(generated, project)
-    shutil.copy(empty_store, project / "mlflow.db")
-    for value in VALUES:
-        words = (bin_ / "kedro", "run", f"--params=model_options.C={value}")
-        fork.run(*words, cwd=project, PATH=path_of(bin_))
-    return {one.params["model_options.C"]: one.metrics for one in recorded(project)}
+    return train_alone(VALUES, tmp_path_factory.mktemp("alone"), generated, fork, bin_)
 
 
 @pytest.fixture
 def at_once(fork, bin_, project_with_store):
     """Return a function that starts ``kedro`` once for each list of options."""
-
-    def start_all(*lists, cwd=project_with_store, **changes):
-        env = {"PATH": path_of(bin_), "COLUMNS": "300", **changes}
-        return [fork.start(bin_ / "kedro", *o, cwd=cwd, **env) for o in lists]
-
-    return start_all
+    return lambda *lists: start_all(fork, bin_, project_with_store, lists)
 
 
-def model_parameter(project, one) -> float:
-    """Return C of the model that a run has logged, as the model itself says."""
-    import mlflow
-
-    mlflow.set_tracking_uri(f"sqlite:///{project / 'mlflow.db'}")
-    client = mlflow.MlflowClient()
-    output = {m.model_id for m in client.get_run(one.id).outputs.model_outputs}
-    (uri,) = (
-        f"models:/{m}" for m in output if client.get_logged_model(m).name == "model"
+def test_trainings_at_once_record_their_own_numbers(project_with_store, at_once, alone):
+    """``tests/heavy/test_own_data_stress.py`` has more of them, and of each runner."""
+    pairs = zip(RUNNERS, VALUES, strict=True)
+    options = (
+        (f"--runner={r}Runner", f"--params=model_options.C={c}") for r, c in pairs
     )
-    return mlflow.sklearn.load_model(uri)[-1].C
-
-
-def check_own(project, runs, alone) -> None:
-    """Each run's metrics and model are those of its own parameters."""
-    assert [one.status for one in runs] == ["FINISHED"] * len(runs)
-    for one in runs:
-        c = one.params["model_options.C"]
-        assert {name: one.metrics[name] for name in METRICS} == alone[c]
-        assert model_parameter(project, one) == float(c)
-
-
-@pytest.mark.parametrize("runner", ["Sequential", "Thread", "Parallel"])
-def test_trainings_at_once_record_their_own_numbers(
-    runner, project_with_store, at_once, alone
-):
-    options = ("run", f"--runner={runner}Runner")
-    started = at_once(*((*options, f"--params=model_options.C={c}") for c in VALUES))
+    started = at_once(*(("run", *pair) for pair in options))
     assert [one.wait() for one in started] == [0] * len(VALUES)
     check_own(project_with_store, recorded(project_with_store), alone)
-    said = [one.completed().stdout for one in started]
-    waited = [text for text in said if "Waiting: " in text]
-    assert len(waited) == len(VALUES) - 1
-    assert all(re.search("is in use by .*run.*, since [0-9:]{8}", t) for t in waited)
-
-
-@pytest.mark.parametrize("runner", ["Sequential", "Thread", "Parallel"])
-def test_versioned_trainings_run_side_by_side(
-    runner, project_with_store, at_once, alone, kedro
-):
-    catalog = project_with_store / "conf" / "base" / "catalog.yml"
-    names = "train test model model_uri predictions metrics promotion"
-    names += " confusion_matrix quality"
-    entry = rf"^({'|'.join(names.split())}):\n(  type: .*\n)"
-    text, count = re.subn(
-        entry, rf"\1:\n\2{VERSIONED}", catalog.read_text(), flags=re.M
-    )
-    assert count == 9
-    catalog.write_text(text)
-    options = ("run", f"--runner={runner}Runner")
-    values = [*VALUES, "1", "100"]
-    started = at_once(*((*options, f"--params=model_options.C={c}") for c in values))
-    assert [one.wait() for one in started] == [0] * len(values)
-    check_own(project_with_store, recorded(project_with_store), alone)
-    assert not [s for s in started if "Waiting" in s.completed().stdout]
-    one = next(
-        o
-        for o in recorded(project_with_store)
-        if o.params["model_options.C"] == "0.001"
-    )
-    version = one.tags["kedro.run_id"]
-    pinned = ",".join(f"{name}:{version}" for name in ("model", "train", "test"))
-    kedro(
-        "run",
-        "--from-nodes=log_model,predict",
-        f"--load-versions={pinned}",
-        cwd=project_with_store,
-    )
-    again = recorded(project_with_store)[-1]
-    assert again.tags["data.model.version"] == version
-    assert again.tags["data.model.run_id"] == one.id
-    assert {name: again.metrics[name] for name in METRICS} == alone["0.001"]
+    check_waits(started)
 
 
 def test_scorings_at_once_write_whole_files(project_with_store, at_once, kedro):
@@ -193,11 +119,11 @@ def test_requests_to_the_http_server_at_once(project_with_store, bin_, alone):
     _, env = command("sequential", bin_, project_with_store)
     words = (bin_ / "kedro", "server", "start", "--port", port)
     with serving(*words, port=port, log=log, cwd=project_with_store, **env) as (url, _):
-        bodies = [{"params": {"model_options": {"C": float(c)}}} for c in VALUES[:4]]
+        bodies = [{"params": {"model_options": {"C": float(c)}}} for c in VALUES]
         answers = post_all(f"{url}/run", bodies)
-    assert answers == [200] * 4
+    assert answers == [200] * 3
     found = recorded(project_with_store)
-    assert len(found) == 4 and {one.status for one in found} == {"FINISHED"}
+    assert len(found) == 3 and {one.status for one in found} == {"FINISHED"}
     for one in found:
         c = one.params["model_options.C"].removesuffix(".0")
         assert {name: one.metrics[name] for name in METRICS} == alone[c]

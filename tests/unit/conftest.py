@@ -26,18 +26,20 @@ from runs import run as run_command
 STEERING = ("MLFLOW_", "KEDRO_")
 MEMORY = Path("/dev/shm")  # a file system in memory, where temporary files cost less
 
+# Most objects live until the end; the search for garbage among them costs a tenth.
+gc.set_threshold(20_000, 50, 100)
+
 if MEMORY.is_dir() and shutil.disk_usage(MEMORY).free > 2e9:
     os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(MEMORY))
 
 
 def pytest_collection_finish() -> None:
-    """Leave what was imported for the tests out of the search for garbage."""
-    gc.collect()
+    """Leave what was imported for the tests out of the search."""
     gc.freeze()
 
 
 def pytest_sessionfinish() -> None:
-    """Do not search for garbage at the end: that takes seconds."""
+    """Leave the process without searching once more."""
     gc.freeze()
 
 
@@ -71,14 +73,14 @@ def importable(generated) -> Iterator[None]:
     sys.path.remove(str(generated / "src"))
 
 
-@pytest.fixture(scope="session", autouse=True)
-def schema_revision() -> None:
-    """Have MLflow find its newest schema once, not for each store's address."""
+@pytest.fixture(scope="session")
+def empty_store(empty_store) -> Path:
+    """Return an empty store; MLflow looks for its newest schema once, not for each."""
     from mlflow.store.db import utils
 
-    utils._get_latest_schema_revision = functools.cache(
-        utils._get_latest_schema_revision
-    )
+    newest = functools.cache(utils._get_latest_schema_revision)
+    utils._get_latest_schema_revision = newest
+    return empty_store
 
 
 def end_active_runs() -> None:

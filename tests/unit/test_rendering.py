@@ -26,6 +26,7 @@ FILES = f"""
 .github/workflows/ci.yml
 .gitignore
 .pre-commit-config.yaml
+AGENTS.md
 Dockerfile
 MLproject
 README.md
@@ -336,3 +337,20 @@ def test_a_project_names_the_version_that_made_it(generated):
     made = tomllib.loads((generated / "pyproject.toml").read_text())
     ours = tomllib.loads((ROOT / "pyproject.toml").read_text())
     assert made["tool"]["mlflow-iris"]["version"] == ours["project"]["version"]
+
+
+def test_agents_md_names_places_that_exist(rendered):
+    """Except the pages in ``docs/`` and what runs make."""
+    made = {"docs/", "docs/README.md", "mlruns/", ".runs/", "mlflow.db"}
+    for names, project in rendered:
+        text = (project / "AGENTS.md").read_text("utf-8")
+        assert str(names["project_name"]) in text.splitlines()[0]
+        package = project / "src" / str(names["python_package"])
+        words = set(re.findall(r"`([\w./-]+)`", text))
+        places = {
+            word for word in words if "/" in word or word.endswith((".py", ".yml"))
+        }
+        assert len(places) > 15
+        for place in places - made:
+            beside = [*project.glob(f"conf/*/{place}"), *package.rglob(place)]
+            assert (project / place).exists() or beside, place

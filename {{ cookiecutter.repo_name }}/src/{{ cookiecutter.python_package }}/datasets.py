@@ -8,13 +8,12 @@ import uuid
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import chain
-from typing import Any
+from typing import Any, NewType
 
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 from kedro.io import Version
-from kedro_datasets._typing import TablePreview
 from kedro_datasets.pandas import CSVDataset
 from pyarrow import csv as arrow_csv
 from pyarrow import parquet
@@ -29,6 +28,7 @@ MARKS = {
 }
 
 Score = Callable[[pd.DataFrame], pd.DataFrame]
+TablePreview = NewType("TablePreview", dict)  # Kedro-Viz goes by this name
 
 
 @dataclass
@@ -170,7 +170,7 @@ class ChunkedDataset(CSVDataset):
         """Return the first rows for Kedro-Viz."""
         table = next(iter(self.load())).slice(0, nrows)
         frame: Any = table.to_pandas(ignore_metadata=True)
-        return frame.to_dict(orient="split")
+        return TablePreview(frame.to_dict(orient="split"))
 
 
 def check_options(given: dict[str, Any]) -> None:
