@@ -51,6 +51,24 @@ data/06_models/.gitkeep
 data/07_model_output/.gitkeep
 data/08_reporting/.gitkeep
 databricks.yml
+docs/README.md
+docs/champion.md
+docs/data-versions.md
+docs/databricks.md
+docs/docker.md
+docs/make-it-yours.md
+docs/mlflow-run.md
+docs/orchestrators.md
+docs/record.md
+docs/run-life.md
+docs/runs.md
+docs/serving.md
+docs/spark.md
+docs/team-server.sh
+docs/team.md
+docs/tuning.md
+docs/tutorial.md
+docs/upgrade.md
 notebooks/explore.ipynb
 pyproject.toml
 requirements.txt
@@ -214,6 +232,7 @@ def test_nothing_of_the_template_or_of_this_machine_is_left(rendered):
         left = re.compile("|".join(words))
         for file in files(project).values():
             text = re.sub(r"\$\{\{.*?\}\}", "", file.read_text("utf-8"))
+            text = text.replace("kedro new --starter=", "")  # Kedro's own word
             assert not left.findall(text), file
 
 
