@@ -14,7 +14,7 @@ from typing import Any
 import click
 
 from .. import active_run, code, datasets
-from . import project_runs, reproduce
+from . import formats, project_runs, reproduce
 
 
 def local_summary(project: Path) -> project_runs.Summary:
@@ -92,11 +92,11 @@ def replay(metadata: Any, run_id: str, dry_run, env_manager, trust, env) -> None
     project = Path(metadata.project_path)
     signal.signal(signal.SIGTERM, active_run.exit_on_sigterm)  # so that nothing is left
     with (
-        project_runs.project_store(project, env),
+        project_runs.project_store(project, env) as experiment,
         tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as name,
         ExitStack() as copies,
     ):
-        old, folder = project_runs.resolve_run(run_id), Path(name)
+        old, folder = project_runs.resolve_run(run_id, experiment), Path(name)
         about = reproduce.recorded_options(old, trust)
         copy = copies.enter_context(
             reproduce.recorded_code(old, about["inputs"], project, folder / "code")
@@ -109,7 +109,7 @@ def replay(metadata: Any, run_id: str, dry_run, env_manager, trust, env) -> None
             )
         )
         if differ:
-            click.echo(project_runs.table([("", "", "here", "then"), *differ]))
+            click.echo(formats.table([("", "", "here", "then"), *differ]))
         else:
             click.echo("Here everything is as it was then.")
         lost = [path for path in data if data[path] != about["inputs"][path]]
@@ -123,7 +123,7 @@ def replay(metadata: Any, run_id: str, dry_run, env_manager, trust, env) -> None
             ("", old.info.run_id[:8], new.info.run_id[:8]),
             *compare_outcome(old, new),
         ]
-    click.echo(project_runs.table(rows))
+    click.echo(formats.table(rows))
     equal = all(one == other for _, one, other in rows[1:])
     click.echo("equal" if equal else "different")
     raise SystemExit(not equal)

@@ -120,11 +120,11 @@ def share(metadata: Any, run_id: str, output, to, with_user, env) -> None:
     project = Path(metadata.project_path)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        with project_runs.project_store(project, env):
+        with project_runs.project_store(project, env) as experiment:
             from . import record
 
             about = record.read_record(
-                project_runs.resolve_run(run_id), folder, project, with_user
+                project_runs.resolve_run(run_id, experiment), folder, project, with_user
             )
             found = record.parse_record(about)  # as a receiver will
             if output:
