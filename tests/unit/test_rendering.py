@@ -83,6 +83,8 @@ src/{PACKAGE}/tracking/catalog_files.py
 src/{PACKAGE}/tracking/client.py
 src/{PACKAGE}/tracking/code.py
 src/{PACKAGE}/tracking/commands/__init__.py
+src/{PACKAGE}/tracking/commands/archive.py
+src/{PACKAGE}/tracking/commands/counts.py
 src/{PACKAGE}/tracking/commands/formats.py
 src/{PACKAGE}/tracking/commands/project_runs.py
 src/{PACKAGE}/tracking/commands/record.py
