@@ -59,6 +59,7 @@ docs/databricks.md
 docs/docker.md
 docs/make-it-yours.md
 docs/mlflow-run.md
+docs/monitoring.md
 docs/orchestrators.md
 docs/record.md
 docs/run-life.md
@@ -78,6 +79,7 @@ src/{PACKAGE}/__main__.py
 src/{PACKAGE}/cli.py
 src/{PACKAGE}/cluster.py
 src/{PACKAGE}/datasets.py
+src/{PACKAGE}/pictures.py
 src/{PACKAGE}/pipeline_registry.py
 src/{PACKAGE}/pipelines/__init__.py
 src/{PACKAGE}/pipelines/data_engineering/__init__.py
@@ -87,7 +89,13 @@ src/{PACKAGE}/pipelines/data_science/__init__.py
 src/{PACKAGE}/pipelines/data_science/figures.py
 src/{PACKAGE}/pipelines/data_science/nodes.py
 src/{PACKAGE}/pipelines/data_science/pipeline.py
+src/{PACKAGE}/pipelines/monitor/__init__.py
+src/{PACKAGE}/pipelines/monitor/datasets.py
+src/{PACKAGE}/pipelines/monitor/figures.py
+src/{PACKAGE}/pipelines/monitor/nodes.py
+src/{PACKAGE}/pipelines/monitor/pipeline.py
 src/{PACKAGE}/pipelines/score/__init__.py
+src/{PACKAGE}/pipelines/score/figures.py
 src/{PACKAGE}/pipelines/score/nodes.py
 src/{PACKAGE}/pipelines/score/pipeline.py
 src/{PACKAGE}/pipelines/tune/__init__.py
@@ -121,6 +129,7 @@ src/{PACKAGE}/tracking/environment.py
 src/{PACKAGE}/tracking/failures.py
 src/{PACKAGE}/tracking/hooks.py
 src/{PACKAGE}/tracking/models.py
+src/{PACKAGE}/tracking/monitoring.py
 src/{PACKAGE}/tracking/names.py
 src/{PACKAGE}/tracking/parameters.py
 src/{PACKAGE}/tracking/promotion.py

@@ -130,6 +130,7 @@ def report_quality(
     if rows < min_rows:
         verdict = f"too few rows ({rows}): {verdict}"
     measured = {f"monitor.{key}": value for key, value in metrics.items()}
+    measured["monitor.rows"] = rows
     log_model_metrics(measured, watch)
     level = logging.WARNING if worse else logging.INFO
     logger.log(level, "%s on %s rows: %s", watch.uri, rows, verdict)

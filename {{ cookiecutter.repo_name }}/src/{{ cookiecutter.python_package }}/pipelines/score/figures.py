@@ -6,12 +6,12 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from {{ cookiecutter.python_package }}.pipelines.data_science.figures import reason_if_it_fails
+from {{ cookiecutter.python_package }} import pictures
 
 MOST_COLUMNS = 12
 
 
-@reason_if_it_fails
+@pictures.reason_if_it_fails
 def draw_drift(drift: dict[str, Any]) -> Figure:
     """Draw each column then and now, the worst first, if the rows are enough.
 
