@@ -325,7 +325,7 @@ def test_mlproject_hands_its_parameters_to_those_of_parameters_yml(generated):
         f"{group}.{name}": value
         for group, options in parameters.items()
         # `-P params=` hands over the others.
-        if group not in ("log_options", "promote_options", "tune_options", "parallel")
+        if group in ("split_options", "model_options", "score_options")
         for name, value in options.items()
     }
     entries = load_yaml(generated / "MLproject")["entry_points"]
@@ -339,7 +339,10 @@ def test_mlproject_hands_its_parameters_to_those_of_parameters_yml(generated):
             defaults = [entry["parameters"][name].get("default") for name in names]
             handed |= dict(zip(targets, defaults, strict=True))
     # What is scored is in the catalog; whoever scores another file names it.
-    assert handed == {**declared, "score_options.input": None}
+    declared |= {"score_options.input": None, "monitor_options.input": None}
+    assert parameters["monitor_options"]["model"] == "${score_options.model}"
+    declared["monitor_options.model"] = declared["score_options.model"]
+    assert handed == declared
 
 
 def test_mlproject_commands_use_declared_parameters_only(generated):

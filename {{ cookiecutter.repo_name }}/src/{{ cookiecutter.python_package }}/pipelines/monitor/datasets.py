@@ -6,10 +6,10 @@ from typing import Any
 import pyarrow as pa
 from kedro.io import DatasetError
 
-from {{ cookiecutter.python_package }}.datasets import ChunkedDataset, Chunks
+from {{ cookiecutter.python_package }} import datasets
 
 
-class LabelledDataset(ChunkedDataset):
+class LabelledDataset(datasets.ChunkedDataset):
     """A table of measures and labels, or of labels that are joined to a scored table.
 
     Only the labels are held in memory. Scored rows without a label are left out.
@@ -28,12 +28,12 @@ class LabelledDataset(ChunkedDataset):
         super().__init__(**options)
         self._id, self._scored = id, scored
 
-    def load(self) -> Chunks:
+    def load(self) -> datasets.Chunks:
         """Return the table as ``Chunks``."""
         labels = super().load()
         if self._id is None:
             return labels
-        scored = ChunkedDataset(filepath=str(self._scored)).load()
+        scored = datasets.ChunkedDataset(filepath=str(self._scored)).load()
         for chunks in (labels, scored):
             if self._id not in chunks.schema.names:
                 found = ", ".join(chunks.schema.names)
@@ -42,7 +42,9 @@ class LabelledDataset(ChunkedDataset):
         return join(scored, labels, self._id)
 
 
-def join(scored: Chunks, labels: Chunks, id: str) -> Chunks:
+def join(
+    scored: datasets.Chunks, labels: datasets.Chunks, id: str
+) -> datasets.Chunks:
     """Return the scored rows that have a label, with their labels."""
     kept = [name for name in scored.schema.names if name not in labels.schema.names]
     known = pa.concat_tables(labels)
@@ -56,4 +58,5 @@ def join(scored: Chunks, labels: Chunks, id: str) -> Chunks:
 
     schema = pa.schema([key, *(scored.schema.field(name) for name in kept)])
     rest = [field for field in known.schema if field.name != id]
-    return Chunks(labels.path, pa.schema([*schema, *rest]), read, labels.decimal)
+    schema = pa.schema([*schema, *rest])
+    return datasets.Chunks(labels.path, schema, read, labels.decimal)
