@@ -158,6 +158,25 @@ def project_with_store(project, empty_store):
     return project
 
 
+@pytest.fixture(scope="session")
+def trained(shared, generated, empty_store, fork, bin_) -> Path:
+    """Return a project in which `kedro run` has trained; tests must not change it."""
+    folder = shared / "trained by a command" / REPO
+    with FileLock(shared / "trained_by_command.lock"):
+        if not (done := folder.with_suffix(".done")).exists():
+            shutil.copytree(generated, folder)
+            shutil.copy(empty_store, folder / "mlflow.db")
+            fork.run(bin_ / "kedro", "run", cwd=folder, PATH=path_of(bin_))
+            done.touch()
+    return folder
+
+
+@pytest.fixture
+def trained_project(trained, project) -> Path:
+    """Return the test's own project after one training, whose model is champion."""
+    return shutil.copytree(trained, project, dirs_exist_ok=True)
+
+
 @pytest.fixture
 def project_in_git(project_with_store) -> Path:
     """Return a project in git, with a store; see ``project_with_store``."""
@@ -168,12 +187,10 @@ def project_in_git(project_with_store) -> Path:
 
 
 @pytest.fixture
-def scored_project(project, empty_store, kedro) -> Path:
+def scored_project(trained_project, kedro) -> Path:
     """Return a project that has trained a model and scored with it."""
-    shutil.copy(empty_store, project / "mlflow.db")
-    kedro("run")
     kedro("run", "--pipelines=score")
-    return project
+    return trained_project
 
 
 @pytest.fixture

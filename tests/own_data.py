@@ -1,7 +1,6 @@
 """What trainings at once must record: each the numbers and the model of its own C."""
 
 import re
-import shutil
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -13,18 +12,16 @@ Metrics = dict[str, dict[str, float]]
 
 
 def train_alone(
-    values: Iterable[str], folder: Path, generated: Path, fork: ForkServer, bin_: Path
+    values: Iterable[str], project: Path, fork: ForkServer, bin_: Path
 ) -> Metrics:
     """Return the metrics of a lone training for each value of C.
 
     Args:
         values: C, as one types it.
-        folder: Where the trainings run, one after the other.
-        generated: A project, which is copied.
+        project: Where the trainings run, one after the other.
         fork: Runs the commands.
         bin_: The environment.
     """
-    project = shutil.copytree(generated, folder / "iris-flowers")
     for value in values:
         words = (bin_ / "kedro", "run", f"--params=model_options.C={value}")
         fork.run(*words, cwd=project, PATH=path_of(bin_))

@@ -153,8 +153,8 @@ def free_port() -> int:
 
 @contextmanager
 def serving(
-    *command, port: int, log: Path, health: str = "health", **options
-) -> Iterator[tuple[str, subprocess.Popen]]:
+    *command, port: int, log: Path, health: str = "health", fork: Any = None, **options
+) -> Iterator[tuple[str, Any]]:
     """Start a server, wait until it answers, and stop it and its children at the end.
 
     Args:
@@ -162,14 +162,18 @@ def serving(
         port: The port that they name.
         log: The file for what it prints.
         health: The path that answers when it is ready.
+        fork: The ``ForkServer`` that forks it; by default it is a new process.
         options: ``cwd`` and environment variables, as for ``start``.
 
     Yields:
         Its address and its process.
     """
     url = f"http://127.0.0.1:{port}"
-    with log.open("w") as output:
-        process = start(*command, output=output, **options)
+    if fork:
+        process = fork.start(*command, output=log, **options)
+    else:
+        with log.open("w") as output:
+            process = start(*command, output=output, **options)
     deadline = time.monotonic() + 300
     try:
         while True:

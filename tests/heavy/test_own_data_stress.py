@@ -76,9 +76,12 @@ def test_a_hundred_runs_at_once_record_what_is_their_own(
 
 
 @pytest.fixture(scope="module")
-def alone(generated, fork, bin_, tmp_path_factory):
+def alone(generated, empty_store, fork, bin_, tmp_path_factory):
     """Return the metrics of a lone training for each value of C."""
-    return train_alone(VALUES, tmp_path_factory.mktemp("alone"), generated, fork, bin_)
+    folder = tmp_path_factory.mktemp("alone") / "iris-flowers"
+    project = shutil.copytree(generated, folder)
+    shutil.copy(empty_store, project / "mlflow.db")
+    return train_alone(VALUES, project, fork, bin_)
 
 
 @pytest.fixture

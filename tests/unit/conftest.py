@@ -295,8 +295,12 @@ def server(empty_store, tmp_path) -> Iterator[LocalServer]:
 
 
 @pytest.fixture
-def messages() -> Iterator[list[str]]:
+def messages(importable) -> Iterator[list[str]]:
     """Return what the package logs, at INFO and above."""
+    from kedro.framework import project as kedro_project
+
+    if kedro_project.PACKAGE_NAME != PACKAGE:  # this takes the handlers of loggers away
+        kedro_project.configure_project(PACKAGE)
     said: list[str] = []
     handler = logging.Handler()
     handler.emit = lambda record: said.append(record.getMessage())  # type: ignore

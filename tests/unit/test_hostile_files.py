@@ -1,4 +1,4 @@
-"""``tracking.commands.share``: files that are refused, each with its line."""
+"""``tracking.commands.archive``: files that are refused, each with its line."""
 
 import hashlib
 import io
@@ -50,7 +50,7 @@ def good(tmp_path_factory, tracking_package) -> dict[str, bytes]:
     child = {"info": {"status": "FAILED", **times}, "data": {"tags": origin}}
     about["children"].append({"run": child, "models": [], "children": []})
     file = folder.parent / "good.zip"
-    tracking_package.commands.share.pack(about, folder, file)
+    tracking_package.commands.archive.pack([about], folder, file)
     with zipfile.ZipFile(file) as made:
         return {name: made.read(name) for name in made.namelist()}
 
@@ -128,8 +128,13 @@ HOSTILE = {
     # The file.
     "no record": (lambda z: z.listed.pop("record"), "'record'"),
     "unknown version": (
-        lambda z: z.listed.update(format=2),
+        lambda z: z.listed.update(format=3),
         "another version of `kedro share`",
+    ),
+    "no run": (lambda z: z.listed.update(format=2, records=[]), "it holds no run"),
+    "a bad run among several": (
+        lambda z: z.listed.update(format=2, records=[z.record, {"run": {}}]),
+        "'' is no id of a run",
     ),
     "absolute path": (lambda z: z.put("/etc/passwd", b"x"), "'/etc/passwd' is no path"),
     "climbing path": (lambda z: z.put("../x", b"x"), "'../x' is no path"),
@@ -313,7 +318,7 @@ def refusal(tracking, file: Path, folder: Path, **options) -> str:
     folder.mkdir()
     before = set(folder.parent.rglob("*"))
     with pytest.raises(tracking.commands.project_runs.CommandError) as caught:
-        tracking.commands.share.unpack(file, folder, **options)
+        tracking.commands.archive.unpack(file, folder, **options)
     written = set(folder.parent.rglob("*")) - before
     assert all(path.is_relative_to(folder) for path in written)
     assert caught.value.message.isprintable()
@@ -325,7 +330,7 @@ def test_a_good_file_is_taken(tracking, good, tmp_path):
     Zip(good).write(tmp_path / "good.zip")
     folder = tmp_path / "folder"
     folder.mkdir()
-    record = tracking.commands.share.unpack(tmp_path / "good.zip", folder)
+    ((record, _),) = tracking.commands.archive.unpack(tmp_path / "good.zip", folder)
     assert record.run.data.metrics[0].value == 0.5
     found = {p.relative_to(folder).as_posix(): p.read_bytes() for p in files(folder)}
     assert found == {k: v for k, v in good.items() if k != "record.json"}
@@ -359,7 +364,7 @@ def test_trust_takes_models_and_nothing_else(tracking, good, tmp_path, name):
         )
     else:
         (tmp_path / "folder").mkdir()
-        tracking.commands.share.unpack(
+        tracking.commands.archive.unpack(
             tmp_path / "bad.zip", tmp_path / "folder", trust=True
         )
 
@@ -403,7 +408,7 @@ names = st.text(st.sampled_from("a.\\/: ~C\0\nü"), max_size=12) | st.text(max_s
 def test_a_path_that_is_taken_stays_within_its_folder_on_every_system(
     tracking_package, name
 ):
-    if not tracking_package.commands.share.PATH.fullmatch(name):
+    if not tracking_package.commands.archive.PATH.fullmatch(name):
         return
     for kind in (PurePosixPath, PureWindowsPath):
         path = kind(name)
@@ -428,7 +433,7 @@ def test_nothing_is_unpacked_outside_of_the_folder(
     made.write(base / "made.zip")
     (base / "folder").mkdir()
     try:
-        tracking_package.commands.share.unpack(base / "made.zip", base / "folder")
+        tracking_package.commands.archive.unpack(base / "made.zip", base / "folder")
     except tracking_package.commands.project_runs.CommandError:
         pass
     assert {path.name for path in base.iterdir()} == {"made.zip", "folder"}

@@ -43,6 +43,7 @@ conf/databricks/catalog.yml
 conf/databricks/globals.yml
 conf/databricks/mlflow.yml
 conf/local/.gitkeep
+conf/logging.yml
 config.sh
 data/01_raw/iris.csv
 data/01_raw/new_flowers.csv
@@ -101,6 +102,9 @@ src/{PACKAGE}/tracking/catalog_files.py
 src/{PACKAGE}/tracking/client.py
 src/{PACKAGE}/tracking/code.py
 src/{PACKAGE}/tracking/commands/__init__.py
+src/{PACKAGE}/tracking/commands/archive.py
+src/{PACKAGE}/tracking/commands/counts.py
+src/{PACKAGE}/tracking/commands/formats.py
 src/{PACKAGE}/tracking/commands/project_runs.py
 src/{PACKAGE}/tracking/commands/record.py
 src/{PACKAGE}/tracking/commands/replay.py

@@ -317,6 +317,164 @@ def test_a_replay_that_cannot_be_says_so_before_it_computes(
     assert len(recorded(project)) == 1
 
 
+# Variations
+
+
+def test_parameters_are_put_in_the_place_of_the_recorded_ones(tracking):
+    recorded = {
+        "env": "local",
+        "runner": "ParallelRunner",
+        "runner_params": {"max_workers": 2},
+        "params": {"model_options.C": 0.1, "split_options": {"test_size": 0.3}},
+    }
+    changed = {
+        "params": {"model_options": {"C": 2.0}, "new": {"a": 1}},
+        "runner": "ThreadRunner",
+        "pipelines": "data_engineering",
+    }
+    assert tracking.commands.replay.vary(recorded, changed) == {
+        "env": "local",
+        "runner": "ThreadRunner",
+        "pipelines": "data_engineering",
+        "params": {
+            "model_options": {"C": 2.0},
+            "split_options": {"test_size": 0.3},
+            "new": {"a": 1},
+        },
+    }
+    assert tracking.commands.replay.vary(recorded, {}) == recorded
+    only = {"to_nodes": "split_data"}
+    assert tracking.commands.replay.vary(recorded, only) == recorded | only
+
+
+def test_a_variation_says_of_which_run_it_is_and_of_what(tracking, old):
+    changed = {
+        "params": {"a": {"C": 0.5}, "token": "hunter2"},
+        "runner": "ThreadRunner",
+    }
+    assert tracking.commands.replay.variation_of(old, changed) == {
+        "variation.of": old.info.run_id,
+        "variation.by": "'--params=a.C=0.5,token=***' --runner=ThreadRunner",
+    }
+
+
+def test_what_a_variation_has_changed_comes_first(tracking, old, project):
+    one, other = log(1.0, 0.5), log(2.0, 0.75)
+    other = tagged(other.info.run_id, **{"registry.decision": "champion"})
+    rows = tracking.commands.replay.variation_rows(one, other)
+    assert rows[:2] == [("parameters C", "1.0", "2.0"), ("accuracy", "0.5", "0.75")]
+    assert rows[2][0] == "model model" and len(rows) == 4
+    assert rows[3] == ("promotion", "-", "champion")
+
+
+def test_a_dry_run_of_a_variation_runs_nothing(old, project, kedro_in_process):
+    words = ("--params=model_options.C=0.5,a.b=x", "--to-nodes=train_model")
+    done = kedro_in_process("replay", "last", *words, "--dry-run", folder=project)
+    assert done.exit_code == 0, done.output
+    assert done.stdout == "Here everything is as it was then.\n"
+    done = kedro_in_process("replay", "last", "--params=C", folder=project)
+    assert done.exit_code == 2
+    assert "must contain a key and a value" in done.stderr.splitlines()[-1]
+    assert len(recorded(project)) == 1
+
+
+# Another folder of configuration, and arguments of runners
+
+
+def options_of(found, **changes) -> dict:
+    """Have a run record other options; return them with its inputs."""
+    file = artifact(found, "run.json")
+    about = json.loads(file.read_text())
+    about["run"] |= changes
+    file.write_text(json.dumps(about))
+    return about
+
+
+def test_a_folder_of_configuration_in_the_project_is_brought_along(
+    tracking, old, project, tmp_path
+):
+    other = project / "other"
+    (other / "base").mkdir(parents=True)
+    (other / "base" / "mine.yml").write_text("a: 1\n")
+    options_of(old, conf_source="other")
+    about = tracking.commands.reproduce.recorded_options(old, trust=False)
+    names = tracking.commands.reproduce.needed(about)
+    assert names == [DATA, "other"]
+    copy = tmp_path / "copy"
+    with tracking.commands.reproduce.recorded_code(old, names, project, copy):
+        assert (copy / "other" / "base" / "mine.yml").read_text() == "a: 1\n"
+    assert (other / "base" / "mine.yml").is_file()
+
+
+@pytest.mark.parametrize("place", ["/elsewhere/conf", "s3://bucket/conf"])
+def test_a_folder_of_configuration_elsewhere_cannot_be_replayed(
+    tracking, trouble, old, place
+):
+    options_of(old, conf_source=place)
+    with pytest.raises(trouble) as caught:
+        tracking.commands.reproduce.recorded_options(old, trust=False)
+    assert caught.value.message == (
+        f"Run {old.info.run_id} took its configuration from {place}, "
+        "which is not recorded."
+    )
+
+
+def test_an_archive_of_configuration_is_an_input(tracking, old):
+    about = options_of(old, conf_source="/elsewhere/conf.tar.gz")
+    about["inputs"]["/elsewhere/conf.tar.gz"] = "0" * 32
+    artifact(old, "run.json").write_text(json.dumps(about))
+    assert tracking.commands.reproduce.recorded_options(old, trust=False) == about
+
+
+def test_unknown_arguments_of_a_runner_are_told(tracking, old, capsys):
+    found = tagged(old.info.run_id, **{"kedro.runner_params": "not recorded"})
+    tracking.commands.reproduce.recorded_options(found, trust=False)
+    said = "The arguments of its runner are not recorded: it has none now.\n"
+    assert capsys.readouterr().out == said
+
+
+# Straight from a file
+
+
+def test_a_file_is_received_before_it_is_replayed(
+    old, project, kedro_in_process, tmp_path, empty_store
+):
+    file, uri = tmp_path / "run.zip", f"sqlite:///{tmp_path}/other.db"
+    done = kedro_in_process("share", "last", "-o", file, folder=project)
+    assert done.exit_code == 0, done.output
+    shutil.copy(empty_store, tmp_path / "other.db")
+
+    def replay(given, *words: str):
+        env = {"MLFLOW_TRACKING_URI": uri}
+        return kedro_in_process("replay", given, *words, folder=project, **env)
+
+    done = replay(file)
+    assert done.exit_code == 2
+    assert "is somebody else's code: receive it and look, or" in done.stderr
+    assert recorded(tmp_path, "other.db") == []
+    done = replay(tmp_path / "none.zip", "--trust")
+    assert done.exit_code == 2 and "There is no file" in done.stderr
+    for _ in range(2):
+        done = replay(file, "--trust", "--dry-run")
+        assert done.exit_code == 0, done.output
+        assert done.stdout.endswith("Here everything is as it was then.\n")
+        (new,) = recorded(tmp_path, "other.db")
+        assert new.tags["origin.run_id"] == old.info.run_id
+    done = replay(old.info.run_id[:8], "--trust", "--dry-run")  # by its id there
+    assert done.exit_code == 0, done.output
+
+
+def test_a_file_of_several_runs_is_not_guessed_about(
+    old, project, kedro_in_process, tmp_path
+):
+    log(1.0, 0.5)
+    words = ("share", "--experiment", "-o", tmp_path / "two.zip")
+    assert kedro_in_process(*words, folder=project).exit_code == 0
+    done = kedro_in_process("replay", tmp_path / "two.zip", "--trust", folder=project)
+    assert done.exit_code == 2
+    assert "holds 2 runs: receive it, then name one." in done.stderr
+
+
 # The packages of then
 
 
@@ -373,7 +531,9 @@ def test_the_pipeline_runs_in_a_run_of_this_store(
     used = {"model.uri": "models:/a@champion", "model.id": "m-1", "other": "x"}
     then = tagged(old.info.run_id, **used)
     command = [sys.executable, "-S", "-c", STARTED, str(code)]
-    new = tracking.commands.reproduce.run_again(then, command, tmp_path, project)
+    new = tracking.commands.reproduce.run_again(
+        then, command, tmp_path, project, {"replay.of": old.info.run_id}
+    )
     assert new.info.status == status
     assert new.info.experiment_id == old.info.experiment_id
     tags = new.data.tags
@@ -391,7 +551,7 @@ def test_a_pipeline_that_does_not_start_leaves_no_run(
 ):
     with pytest.raises(trouble, match="The pipeline did not start"):
         tracking.commands.reproduce.run_again(
-            old, ["git", "--version"], tmp_path, project
+            old, ["git", "--version"], tmp_path, project, {}
         )
     found = MlflowClient().search_runs([old.info.experiment_id])
     assert [run.info.run_id for run in found] == [old.info.run_id]
@@ -404,7 +564,7 @@ def test_a_replay_that_is_terminated_ends_its_run_as_killed(
     stop = "kill -TERM $PPID; exec sleep 60"
     with pytest.raises(SystemExit, match="143"):
         tracking.commands.reproduce.run_again(
-            old, ["sh", "-c", stop], tmp_path, project
+            old, ["sh", "-c", stop], tmp_path, project, {}
         )
     assert [run.status for run in recorded(project)] == ["FINISHED", "KILLED"]
     assert list((project / ".runs").glob("*.db")) == []
@@ -415,7 +575,7 @@ def test_a_replay_whose_interpreter_is_gone_ends_its_run_as_killed(
 ):
     with pytest.raises(FileNotFoundError):
         tracking.commands.reproduce.run_again(
-            old, [str(tmp_path / "none")], tmp_path, project
+            old, [str(tmp_path / "none")], tmp_path, project, {}
         )
     assert [run.status for run in recorded(project)] == ["FINISHED", "KILLED"]
 

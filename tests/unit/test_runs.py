@@ -1,14 +1,23 @@
 """``tracking.commands.runs``: ``kedro runs`` and its ``diff`` on a real store."""
 
+import json
+import logging
 import os
 import socket
 import sqlite3
+import sys
+from datetime import datetime
 
 import mlflow
 import pytest
+from kedro.logging import RichHandler
 from mlflow import MlflowClient
 from runs import PACKAGE, REPO, recorded, run
 
+NOT_COMPARED = (
+    "Not compared: the contents of models and artifacts (`kedro replay` compares "
+    "models), metrics but for their last values, times, and what is only in conf/local."
+)
 PART = {"pipeline_names": ["data_engineering"]}
 
 
@@ -127,14 +136,16 @@ def test_the_environment_of_conf_is_an_option(project, kedro):
 def test_nothing_differs_between_a_run_and_itself(three_runs, kedro):
     one, *_ = recorded(three_runs)
     done = kedro("runs", "diff", one.id, one.id[:6])
-    assert (done.exit_code, done.output) == (0, "equal\n")
+    assert (done.exit_code, done.output) == (0, f"equal\n\n{NOT_COMPARED}\n")
 
 
 def test_what_differs_is_shown_and_nothing_else(three_runs, kedro):
     _, one, other = recorded(three_runs)
     done = kedro("runs", "diff", one.id, other.id)
     assert done.exit_code == 1
-    header, *lines = (line.split() for line in done.output.splitlines())
+    shown, _, said = done.output.partition("\n\n")
+    header, *lines = (line.split() for line in shown.splitlines())
+    assert said == f"{NOT_COMPARED}\n"
     assert header == [one.id[:8], other.id[:8]]
     digest = other.tags["git.diff"]
     assert lines == [
@@ -184,9 +195,213 @@ def test_several_runs_that_begin_alike_are_not_guessed_between(tracking, project
     assert tracking.commands.project_runs.resolve_run(twin).info.run_id == twin
     with pytest.raises(
         tracking.commands.project_runs.CommandError,
-        match=f"Several runs begin with {twin[:8]} at",
+        match=f"Several runs match {twin[:8]} at",
     ):
         tracking.commands.project_runs.resolve_run(twin[:8])
+
+
+# Names of runs
+
+
+@pytest.fixture
+def experiment(project) -> str:
+    """Return the id of the project's experiment."""
+    return MlflowClient().get_experiment_by_name(PACKAGE).experiment_id
+
+
+def test_a_run_has_the_names_that_people_use(tracking, project, experiment):
+    first, second, third = recorded(project)
+    resolve = tracking.commands.project_runs.resolve_run
+
+    def id_of(name: str) -> str:
+        return resolve(name, experiment).info.run_id
+
+    assert id_of(first.id) == id_of(first.id[:5]) == first.id
+    assert id_of("last") == third.id
+    MlflowClient().set_tag(third.id, "origin.incomplete", "0" * 32)
+    assert id_of("last") == second.id
+    for uri in (f"models:/{PACKAGE}@champion", f"models:/{PACKAGE}/1"):
+        assert id_of(uri) == first.id
+    made = mlflow.get_run(first.id).outputs.model_outputs[0].model_id
+    assert id_of(f"models:/{made}") == id_of(f"runs:/{first.id}/model") == first.id
+    MlflowClient().set_tag(second.id, "mlflow.runName", "it's \"small")
+    assert "No run it's" in refusal(tracking, "it's \"small", experiment)
+    MlflowClient().set_tag(second.id, "mlflow.runName", "it's small")
+    assert id_of("it's small") == second.id
+    MlflowClient().set_tag(second.id, "origin.run_id", "abc0" * 8)
+    assert id_of("abc0") == second.id
+
+
+def refusal(tracking, name: str, experiment: str) -> str:
+    """Return the line that says why a name names no run."""
+    with pytest.raises(tracking.commands.project_runs.CommandError) as caught:
+        tracking.commands.project_runs.resolve_run(name, experiment)
+    return caught.value.message
+
+
+def test_the_name_of_two_runs_names_neither(tracking, project, experiment):
+    one, other, _ = recorded(project)
+    for run_id in (one.id, other.id):
+        MlflowClient().set_tag(run_id, "mlflow.runName", "small")
+    said = refusal(tracking, "small", experiment)
+    assert said.startswith("Several runs match small at sqlite")
+    assert one.id in said and other.id in said
+
+
+def test_an_unknown_name_gets_the_nearest(tracking, project, experiment):
+    one, *_ = recorded(project)
+    MlflowClient().set_tag(one.id, "mlflow.runName", "bold baseline")
+    for given, near in {
+        "bold-baseline": "bold baseline",
+        f"models:/{PACKAGE}@champoin": f"models:/{PACKAGE}@champion",
+        f"models:/{PACKAGE}/7": f"models:/{PACKAGE}/1",
+        "lst": "last",
+        one.id[:7] + ("0" if one.id[7] != "0" else "1"): one.id[:8],
+    }.items():
+        said = refusal(tracking, given, experiment)
+        assert said.startswith(f"No run {given} at sqlite") and said.endswith("?")
+        assert f" {near}" in said
+    said = refusal(tracking, "§§§", experiment)
+    assert said.endswith(": `kedro runs` lists the last.")
+
+
+# Formats and filters
+
+
+def listed(done) -> list[dict]:
+    """Return the runs that a command lists as JSON."""
+    assert done.exit_code == 0, done.output
+    return json.loads(done.stdout)
+
+
+def test_runs_are_listed_as_json(three_runs, kedro):
+    *_, dirty = found = recorded(three_runs)
+    shown = listed(kedro("runs", "--format=json"))
+    assert [run["run_id"] for run in shown] == [run.id for run in reversed(found)]
+    assert shown[0] == {
+        "run_id": dirty.id,
+        "name": dirty.tags["mlflow.runName"],
+        "started": shown[0]["started"],
+        "pipeline": "data_engineering",
+        "status": "FINISHED",
+        "metrics": {},
+        "parameters": dirty.params,
+        "commit": run("git", "rev-parse", "HEAD", cwd=three_runs).stdout.strip(),
+        "dirty": True,
+    }
+    started = datetime.fromisoformat(shown[0]["started"])
+    assert started.timestamp() * 1e3 == mlflow_start(three_runs, dirty.id)
+    assert shown[-1]["metrics"] == found[0].metrics
+
+
+def mlflow_start(folder, run_id: str) -> int:
+    """Return when a run started, in milliseconds, as MLflow says it."""
+    client = MlflowClient(f"sqlite:///{folder}/mlflow.db")
+    return client.get_run(run_id).info.start_time
+
+
+def test_runs_are_listed_as_markdown(three_runs, kedro):
+    *_, last = recorded(three_runs)
+    done = kedro("runs", "--format=md", "--last=1", "--param=split_options.test_size")
+    header, rule, line = done.stdout.splitlines()
+    assert header.startswith("| run | started | pipeline | status | metric | split_opt")
+    assert rule == "| --- | --- | --- | --- | --- | --- | --- | --- |"
+    assert line.startswith(f"| `{last.id[:8]}` | `20")
+    assert "| `data_engineering` | `FINISHED` |  | `0.3` | `" in line
+    assert line.endswith("| `dirty` |")
+
+
+@pytest.mark.parametrize(
+    "words, expected",
+    [
+        (["--pipeline=data_engineering"], [2, 1]),
+        (["--pipeline=__default__"], [0]),
+        (["--pipeline=it's"], []),
+        (["--status=finished"], [2, 1, 0]),
+        (["--status=FAILED"], []),
+        (["--since=1h"], [2, 1, 0]),
+        (["--since=2026-01-01"], [2, 1, 0]),
+        (["--since=2999-01-01 10:00"], []),
+        (["--filter=metrics.accuracy > 0.1"], [0]),
+        (["--filter=params.`split_options.test_size` = '0.3'", "--since=1d"], [2]),
+    ],
+)
+def test_runs_are_filtered(three_runs, kedro, words, expected):
+    ids = [run.id for run in recorded(three_runs)]
+    shown = listed(kedro("runs", "--format=json", *words))
+    assert [run["run_id"] for run in shown] == [ids[number] for number in expected]
+    if not expected:
+        assert kedro("runs", *words).stdout == "No run is like this.\n"
+
+
+@pytest.mark.parametrize(
+    "words, said",
+    [
+        (["--since=yesterday"], "'yesterday' is no date and no time: 2026-11-24, 12h"),
+        (["--filter=nonsense"], "Invalid"),
+        (["--status=good"], "'good' is not one of"),
+        (["--format=xml"], "'xml' is not one of"),
+        (["diff", "abcd"], "Give two runs, or more."),
+    ],
+)
+def test_a_mistake_is_one_line(kedro, words, said):
+    done = kedro("runs", *words)
+    assert done.exit_code == 2 and done.stdout == ""
+    assert said in done.stderr.splitlines()[-1]
+
+
+def test_columns_are_chosen(three_runs, kedro):
+    trained, *_ = recorded(three_runs)
+    words = ("--metric=log_loss", "--metric=accuracy", "--param=model_options.C")
+    header, *_, line = kedro("runs", *words).stdout.splitlines()
+    chosen = ["log_loss", "accuracy", "model_options.C"]
+    assert header.split()[4:] == [*chosen, "commit"]
+    values = [f"{trained.metrics[name]:.4g}" for name in chosen[:2]]
+    assert line.split()[5:8] == [*values, "1.0"]
+
+
+def test_several_runs_are_compared(three_runs, kedro):
+    trained, one, other = recorded(three_runs)
+    done = kedro("runs", "diff", trained.id, one.id, "last", "--format=json")
+    assert done.exit_code == 1
+    about = json.loads(done.stdout)
+    assert about["runs"] == [trained.id, one.id, other.id]
+    assert about["not_compared"] == [NOT_COMPARED]
+    found = {(d["section"], d["name"]): d["values"] for d in about["differences"]}
+    assert found["parameters", "split_options.test_size"] == ["0.2", "0.2", "0.3"]
+    assert found["metrics", "accuracy"] == [repr(trained.metrics["accuracy"]), "-", "-"]
+    shown = kedro("runs", "diff", trained.id, one.id, "last", "--format=md").stdout
+    ids = " | ".join(run.id[:8] for run in (trained, one, other))
+    assert shown.startswith(f"|  |  | {ids} |\n| --- | --- | --- | --- | --- |\n")
+    assert (
+        "| `parameters` | `split_options.test_size` | `0.2` | `0.2` | `0.3` |" in shown
+    )
+    assert shown.endswith(f" |\n\n{NOT_COMPARED}\n")
+
+
+def test_what_a_run_has_not_recorded_is_said(project, kedro):
+    one, *_ = recorded(project)
+    with mlflow.start_run(experiment_id=mlflow.get_run(one.id).info.experiment_id):
+        mlflow.log_metric("accuracy", float("nan"))
+    *_, foreign = recorded(project)
+    done = kedro("runs", "diff", one.id, foreign.id, folder=project)
+    last = done.stdout.splitlines()[-1]
+    assert last == "Not every run has recorded its code and packages."
+
+
+def test_kedros_log_goes_where_no_answer_is(three_runs, tracking, kedro):
+    rich = RichHandler()
+    plain = logging.StreamHandler(sys.stdout)
+    root = logging.getLogger()
+    for handler in (rich, plain):
+        root.addHandler(handler)
+    try:
+        tracking.commands.project_runs.log_to_stderr()
+        assert rich.console.file is sys.stderr and plain.stream is sys.stderr
+    finally:
+        for handler in (rich, plain):
+            root.removeHandler(handler)
+        rich.console.stderr = False
 
 
 # Parts
@@ -198,11 +413,11 @@ def test_what_steers_a_terminal_is_not_printed(tracking):
         == "a?[2J????ü"
     )
     assert tracking.commands.project_runs.CommandError("a\nb").message == "a?b"
-    assert tracking.commands.project_runs.table([("\x1b[2J", "b")]) == "?[2J  b"
+    assert tracking.commands.formats.table([("\x1b[2J", "b")]) == "?[2J  b"
 
 
 def test_long_values_are_cut_and_columns_aligned(tracking):
-    shown = tracking.commands.project_runs.table(
+    shown = tracking.commands.formats.table(
         [("a", "b" * 41, "c"), ("aaa", "b" * 40, "")]
     )
     assert shown.splitlines() == [
@@ -279,3 +494,17 @@ def test_facts_of_a_run(tracking, project):
     assert list(known["data"]) == ["iris"] and len(known["data"]["iris"]) == 32
     assert known["packages"]["mlflow"] == mlflow.__version__
     assert known["code"]["diff"] == "none"
+
+
+def test_markdown_takes_values_as_they_are(tracking):
+    shown = tracking.commands.formats.markdown([("a", "b"), ("x|y", "`<b>`\n")])
+    assert shown.splitlines() == [
+        "| a | b |",
+        "| --- | --- |",
+        "| `x\\|y` | `'<b>'?` |",
+    ]
+
+
+def test_json_has_no_number_that_is_none(tracking):
+    text = tracking.commands.formats.to_json({"a": [float("nan"), 1.5], "b": "ü"})
+    assert json.loads(text, parse_constant=pytest.fail) == {"a": ["nan", 1.5], "b": "ü"}

@@ -6,6 +6,7 @@ Files that are refused are in ``test_hostile_files.py``.
 import hashlib
 import json
 import os
+import re
 import shutil
 import sqlite3
 import zipfile
@@ -71,7 +72,9 @@ def shared_file(with_child, tmp_path_factory, tracking_package) -> Path:
         about = tracking_package.commands.record.read_record(
             found, folder / "record", with_child, False
         )
-    tracking_package.commands.share.pack(about, folder / "record", folder / "run.zip")
+    tracking_package.commands.archive.pack(
+        [about], folder / "record", folder / "run.zip"
+    )
     return folder / "run.zip"
 
 
@@ -87,13 +90,25 @@ def kedro(kedro_in_process):
     return call
 
 
+def held(folder: Path, run_id: str) -> str:
+    """Return in words what the run with its child holds; read without the commands."""
+    found = next(run for run in recorded(folder) if run.id == run_id)
+    artifacts = folder / "mlruns" / PACKAGE / run_id / "artifacts"
+    files = sum(path.is_file() for path in artifacts.rglob("*"))
+    values = len(found.metrics) + 5
+    return (
+        f"1 run, 1 child run, 1 model, {len(found.params)} parameters, "
+        f"{values} metric values, {files} files"
+    )
+
+
 # Sharing
 
 
 def test_a_run_is_shared_in_a_file(project, run_id, kedro, tmp_path):
     file = tmp_path / "run.zip"
     done = kedro("share", run_id[:8], "-o", file, folder=project)
-    assert done.stdout == f"Run {run_id[:8]} is in {file}.\n"
+    assert done.stdout == f"In {file}: {held(project, run_id)}.\n"
     with zipfile.ZipFile(file) as made:
         content = {name: made.read(name) for name in made.namelist()}
     about = json.loads(content["record.json"])
@@ -139,7 +154,7 @@ def test_a_file_whose_name_is_no_path_everywhere_is_not_packed(tracking, tmp_pat
     with pytest.raises(
         tracking.commands.project_runs.CommandError, match="is no path on every system"
     ):
-        tracking.commands.share.pack({}, folder, tmp_path / "run.zip")
+        tracking.commands.archive.pack([{}], folder, tmp_path / "run.zip")
 
 
 def ids_at(uri: str) -> list[str]:
@@ -190,10 +205,16 @@ def test_a_run_is_received_once(theirs, run_id, shared_file, kedro):
     done = kedro("receive", shared_file, folder=theirs)
     new = next(r for r in recorded(theirs) if "kedro.run_id" in r.tags)
     uri = f"sqlite:///{theirs}/mlflow.db"
-    assert done.stdout == f"Run {run_id} is now run {new.id} at {uri}.\n"
+    first, last = done.stdout.splitlines()
+    assert first == f"Run {run_id} is now run {new.id} at {uri}."
+    there = held(theirs, new.id)
+    assert last == f"All is there: {there}. New: 1 of 1."
     assert new.tags["origin.run_id"] == run_id and new.id != run_id
     again = kedro("receive", shared_file, folder=theirs)
-    assert again.stdout == f"Run {run_id} already is run {new.id} at {uri}.\n"
+    assert again.stdout == (
+        f"Run {run_id} already is run {new.id} at {uri}.\n"
+        f"All is there: {there}. New: 0 of 1.\n"
+    )
     assert len(recorded(theirs)) == 2
     listed = kedro("runs", folder=theirs).stdout.splitlines()
     assert [line.split()[0] for line in listed[1:]] == [new.id[:8]]
@@ -267,3 +288,118 @@ def test_trust_takes_a_model_that_asks_for_other_code(
     assert recorded(theirs) == []
     kedro("receive", tmp_path / "other.zip", "--trust", folder=theirs)
     assert len(recorded(theirs)) == 2
+
+
+# Several runs
+
+
+@pytest.fixture
+def several(project, run_id) -> dict[str, str]:
+    """Add two runs, one of them failed, and one that is under way; return all ids."""
+    os.environ["MLFLOW_TRACKING_URI"] = f"sqlite:///{project}/mlflow.db"
+    client = MlflowClient()
+    experiment = client.get_run(run_id).info.experiment_id
+    ids = {"trained": run_id}
+    for name, status in (("small", "FINISHED"), ("failed", "FAILED"), ("open", None)):
+        made = client.create_run(experiment, run_name=name).info.run_id
+        client.log_metric(made, "accuracy", 0.5)
+        client.log_text(made, name, "notes/note.txt")
+        if status:
+            client.set_terminated(made, status)
+        ids[name] = made
+    return ids | {
+        "child": next(r.id for r in recorded(project) if r.id not in ids.values())
+    }
+
+
+def test_several_runs_go_in_one_file(project, several, theirs, kedro, tmp_path):
+    file = tmp_path / "runs.zip"
+    words = ("small", several["trained"][:8], "small", several["child"], "-o", file)
+    done = kedro("share", *words, folder=project)
+    assert done.stdout.startswith(f"In {file}: 2 runs, 1 child run, 1 model, ")
+    done = kedro("receive", file, "--register", folder=theirs)
+    assert done.stdout.endswith(f"Its model is models:/{PACKAGE}/1.\n")
+    assert "All is there: 2 runs, 1 child run, 1 model, " in done.stdout
+    assert "New: 2 of 2." in done.stdout
+    new = {run.tags["origin.run_id"]: run.id for run in recorded(theirs)}
+    assert new.keys() == {several[name] for name in ("small", "trained", "child")}
+    for name in ("small", "trained"):
+        here = run_contents(f"sqlite:///{project}/mlflow.db", several[name])
+        there = run_contents(f"sqlite:///{theirs}/mlflow.db", new[several[name]])
+        assert here == there
+
+
+def test_an_experiment_is_shared_without_what_has_not_ended(
+    project, several, theirs, kedro, server, tmp_path
+):
+    file = tmp_path / "runs.zip"
+    client = MlflowClient(f"sqlite:///{project}/mlflow.db")
+    experiment = client.get_run(several["open"]).info.experiment_id
+    tags = {"mlflow.parentRunId": several["failed"]}
+    waiting = client.create_run(experiment, tags=tags).info.run_id
+    done = kedro("share", "--experiment", "-o", file, folder=project)
+    *left, last = done.stdout.splitlines()
+    gone = sorted((several["open"], several["failed"], waiting))
+    said = "has not ended, or is half received: left out."
+    assert left == [f"Run {run_id} {said}" for run_id in gone]
+    assert last.startswith(f"In {file}: 2 runs, 1 child run, 1 model, ")
+    client.set_terminated(waiting)
+    done = kedro("share", "--experiment", "--to", server.url, folder=project)
+    assert "All is there: 3 runs, 2 child runs, 1 model, " in done.stdout
+    done = kedro("share", "--experiment", "--to", server.url, folder=project)
+    assert done.stdout.endswith(" New: 0 of 3.\n")
+    assert len(ids_at(server.url)) == 5
+
+
+def test_a_child_run_is_shared_alone(project, several, theirs, kedro, tmp_path):
+    file = tmp_path / "child.zip"
+    kedro("share", several["child"], "-o", file, folder=project)
+    done = kedro("receive", file, folder=theirs)
+    assert "All is there: 1 run, 5 metric values. New: 1 of 1." in done.stdout
+    (new,) = recorded(theirs)
+    assert new.tags["origin.run_id"] == several["child"]
+    assert "mlflow.parentRunId" not in new.tags
+
+
+@pytest.mark.parametrize("words", [(), ("last", "--experiment")])
+def test_what_is_shared_is_named_once(project, kedro, words):
+    done = kedro("share", *words, "-o", "a.zip", folder=project, code=2)
+    assert "Give either runs or --experiment." in done.stderr
+
+
+def test_an_experiment_without_runs_is_not_shared(theirs, kedro):
+    done = kedro("share", "--experiment", "-o", "a.zip", folder=theirs, code=2)
+    assert "There is no run to share." in done.stderr
+
+
+def test_receiving_several_runs_goes_on_where_it_was_interrupted(
+    project, several, theirs, kedro, tmp_path, tracking, monkeypatch
+):
+    file, write = tmp_path / "runs.zip", tracking.commands.record.write_record
+    names = [several[name] for name in ("small", "trained", "failed")]
+    kedro("share", *names, "-o", file, folder=project)
+
+    def write_the_first(found, *args, **tags):
+        if recorded(theirs):
+            raise KeyboardInterrupt
+        return write(found, *args, **tags)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(tracking.commands.record, "write_record", write_the_first)
+        kedro("receive", file, folder=theirs, code=1)
+    assert len(recorded(theirs)) == 1
+    done = kedro("receive", file, folder=theirs)
+    assert done.stdout.endswith(" New: 2 of 3.\n")
+    assert len(recorded(theirs)) == 4
+
+
+def test_what_is_lost_on_the_way_is_told(
+    project, run_id, theirs, kedro, shared_file, tracking, monkeypatch
+):
+    def forget(*_):
+        return []
+
+    with monkeypatch.context() as patch:  # a store that takes no metric
+        patch.setattr(tracking.commands.record, "to_metrics", forget)
+        done = kedro("receive", shared_file, folder=theirs, code=2)
+    assert re.search(rf"Of run {run_id}, \d+ metric values did not arrive", done.stderr)

@@ -122,7 +122,12 @@ class MLflowRunHooks:
         active.inputs = datasets.input_files(pipeline, catalog)
         active.unread = set(active.inputs)
         more_tags, reproduction = provenance.reproduction(
-            run_params, self._env, active.inputs, self._project, tags
+            run_params,
+            self._env,
+            active.inputs,
+            self._project,
+            tags,
+            str(self._loader.conf_source),
         )
         used = parameters.used_parameters(pipeline, catalog, given)
         with client.verify_store(self._project):

@@ -113,7 +113,7 @@ def load_model(uri: str) -> Any:
     import mlflow
     from mlflow.entities import LoggedModelInput
 
-    then = provenance.replay_tags()
+    then = provenance.replay_tags(varied=True)
     exact = f"models:/{then['model.id']}" if then.get("model.uri") == uri else uri
     loaded = load_pyfunc(exact)
     about = loaded.metadata

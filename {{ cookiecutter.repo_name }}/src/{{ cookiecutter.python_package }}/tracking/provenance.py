@@ -13,11 +13,17 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import click
+from kedro.framework.project import settings
+
 from . import catalog_files, code, datasets, names, parameters, redact
 from .catalog_files import DataFile
 
 OPTIONS_FILE, FOLDER = "run.json", "environment"  # among a run's artifacts
 REPLAY_TAG = "replay.of"  # names the run that is repeated
+VARIATION_TAG, CHANGES_TAG = "variation.of", "variation.by"  # repeated, with changes
+RUNNER_TAG, CONF_TAG = "kedro.runner_params", "kedro.conf_source"
+NOT_RECORDED = "not recorded: only `kedro run` tells them"
 FILTERS = ("tags", "node_names", "from_nodes", "to_nodes", "from_inputs", "to_outputs")
 
 logger = logging.getLogger(__name__)
@@ -74,6 +80,7 @@ def reproduction(
     inputs: Mapping[str, DataFile | None],
     project: Path,
     tags: Mapping[str, str],
+    conf_source: str = "",
 ) -> tuple[dict[str, str], dict[str, bytes]]:
     """Return tags and artifacts by which a run can be reproduced.
 
@@ -83,10 +90,13 @@ def reproduction(
         inputs: The files that it reads, by dataset.
         project: The project's folder.
         tags: Known tags of the run: whether files differ from the commit.
+        conf_source: Where its configuration is.
     """
     options = run_options(run_params, env, inputs)
+    options |= runner_options() | conf_options(conf_source, project)
     writers = datasets.find_writers(inputs)
     found = {"kedro.command": command_line(options)[:5000]}
+    found |= unrecorded_options(options)
     for name, run_id in writers.items():
         found[names.data_tag(name, "run_id")] = run_id
     for name, version in catalog_files.loaded_versions(inputs).items():
@@ -113,6 +123,9 @@ def options_file(
     paths = {n: f.path.as_posix().removeprefix(here) for n, f in files.items()}
     content: dict[str, Any] = {"run": options}
     content["inputs"] = {paths[name]: file.digest for name, file in files.items()}
+    conf = options.get("conf_source", "")
+    if conf and (project / conf).is_file():  # an archive
+        content["inputs"][conf] = datasets.file_digest(project / conf)
     if writers:
         content["made_by"] = {paths[name]: run for name, run in writers.items()}
     return json.dumps(content, indent=2).encode()
@@ -144,11 +157,39 @@ def run_options(
     return {name: value for name, value in found.items() if value}
 
 
+def runner_options() -> dict[str, Any]:
+    """Return the arguments of the runner: what was typed, for no hook gets them."""
+    context = click.get_current_context(silent=True)
+    typed = context.params if context and "runner_params" in context.params else {}
+    found = dict(typed.get("runner_params") or {})
+    if typed.get("is_async"):
+        found["is_async"] = True
+    return {"runner_params": redact.mask_values(found)} if found else {}
+
+
+def conf_options(conf_source: str, project: Path) -> dict[str, str]:
+    """Return where the configuration is, unless it is where projects have it."""
+    if not conf_source or Path(conf_source) == project / settings.CONF_SOURCE:
+        return {}
+    here = f"{project.as_posix()}/"
+    return {"conf_source": redact.mask(conf_source.removeprefix(here))}
+
+
+def unrecorded_options(options: dict[str, Any]) -> dict[str, str]:
+    """Return tags about the configuration, and arguments that are not known."""
+    context = click.get_current_context(silent=True)
+    typed = context is not None and "runner_params" in context.params
+    tags = {CONF_TAG: options["conf_source"]} if "conf_source" in options else {}
+    # A sequential runner has no argument that an outcome depends on.
+    default = "runner" not in options or options["runner"].endswith("SequentialRunner")
+    return tags if typed or default else tags | {RUNNER_TAG: NOT_RECORDED}
+
+
 def command_line(given: dict[str, Any]) -> str:
     """Return the command line for these options."""
     words = []
     for name, value in given.items():
-        if name == "params":
+        if name in ("params", "runner_params"):
             value = ",".join(
                 f"{k}={text}" for k, text in parameters.flatten(value).items()
             )
@@ -194,9 +235,16 @@ def log_all(
         client.log_artifacts(run_id, folder, FOLDER)
 
 
-def replay_tags() -> dict[str, str]:
-    """Return the tags of the active run, if it repeats another."""
+def replay_tags(varied: bool = False) -> dict[str, str]:
+    """Return the tags of the active run, if it repeats another.
+
+    Args:
+        varied: Also if it repeats it with changes.
+    """
     import mlflow
 
-    run = mlflow.active_run()
-    return run.data.tags if run and REPLAY_TAG in run.data.tags else {}
+    run, wanted = (
+        mlflow.active_run(),
+        {REPLAY_TAG} | ({VARIATION_TAG} if varied else set()),
+    )
+    return run.data.tags if run and wanted & run.data.tags.keys() else {}

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import difflib
 import logging
 import os
 import re
+import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -20,6 +22,8 @@ from .. import client, code, config, database, names, provenance, redact
 SOURCE_RUN_TAG, SOURCE_EXPERIMENT_TAG = "origin.run_id", "origin.experiment"
 INCOMPLETE_TAG, SOURCE_VERSIONS_TAG = "origin.incomplete", "origin.versions"
 WRITER_TAG = re.compile(r"data\..+\.run_id")
+MADE_BY_KEDRO, NEWEST = "tags.`kedro.run_id` LIKE '%'", ["attributes.start_time DESC"]
+NO_SUCH_MODEL = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")
 Summary = dict[str, dict[str, str]]  # what may differ: by section, then by name
 env_option = click.option("--env", "-e", help="The environment of conf/ to look in.")
 
@@ -38,6 +42,15 @@ def printable(text: str) -> str:
     return re.sub(r"[\x00-\x1f\x7f-\x9f]", "?", text)
 
 
+def log_to_stderr() -> None:
+    """Have Kedro's log lines go to stderr: what is asked for goes to stdout alone."""
+    for handler in logging.getLogger().handlers:
+        if console := getattr(handler, "console", None):  # rich's
+            console.stderr = True
+        elif getattr(handler, "stream", None) is sys.stdout:
+            handler.setStream(sys.stderr)  # type: ignore[attr-defined]
+
+
 @contextmanager
 def project_store(
     project: Path, env: str | None, to: dict[str, Any] | None = None
@@ -50,8 +63,9 @@ def project_store(
     from kedro.framework.session import KedroSession
     from mlflow.exceptions import MlflowException
 
-    # Kedro has warnings logged, to where answers go; none is about the user's doing.
+    # Kedro logs to where answers go, warnings too; none is about the user's doing.
     logging.getLogger("py.warnings").setLevel(logging.ERROR)
+    log_to_stderr()
     try:
         session: Any = KedroSession.create(project, env=env)
         with session:
@@ -66,24 +80,26 @@ def project_store(
         raise CommandError(redact.first_line(error)) from error
 
 
-def resolve_run(given: str) -> Any:
-    """Return the run with this id, or with an id that begins like this.
+def resolve_run(given: str, experiment: str = "") -> Any:
+    """Return the run that a text names.
+
+    Args:
+        given: An id or its first digits, also of a run that was received; ``last``; the
+            URI of a model that it has made; or its name, if no other run has it.
+        experiment: The id of the project's experiment, for ``last`` and for names.
 
     Raises:
         CommandError: There is none, there are several, or it was deleted.
     """
-    from mlflow import MlflowClient
-    from mlflow.entities import ViewType
-
-    client, found = MlflowClient(), []
-    if re.fullmatch(r"[0-9a-f]{4,32}", given):
-        where = [experiment.experiment_id for experiment in client.search_experiments()]
-        begins = f"attributes.run_id LIKE '{given}%'"
-        found = list(client.search_runs(where, begins, ViewType.ALL, max_results=2))
+    found = find_runs(given, experiment)
     if len(found) != 1:
         uri = redact.mask(os.environ["MLFLOW_TRACKING_URI"])
-        many = "Several runs begin with" if found else "No run"
-        raise CommandError(f"{many} {given} at {uri}: `kedro runs` lists the last.")
+        ids = " or ".join(run.info.run_id for run in found)
+        near = " or ".join(nearest_names(given, experiment)) if not found else ""
+        hint = f"did you mean {ids or near}?" if ids or near else ""
+        many = "Several runs match" if found else "No run"
+        hint = hint or "`kedro runs` lists the last."
+        raise CommandError(f"{many} {given} at {uri}: {hint}")
     run_id = found[0].info.run_id
     if found[0].info.lifecycle_stage == "deleted":
         restore = f"`mlflow runs restore --run-id {run_id}` brings it back"
@@ -91,6 +107,60 @@ def resolve_run(given: str) -> Any:
     if INCOMPLETE_TAG in found[0].data.tags:
         raise CommandError(f"Run {run_id} is half received: receive its file again.")
     return found[0]
+
+
+def find_runs(given: str, experiment: str) -> list[Any]:
+    """Return the runs that a text may name; two if there are more."""
+    from mlflow import MlflowClient, models
+    from mlflow.entities import ViewType
+    from mlflow.exceptions import MlflowException
+
+    client = MlflowClient()
+    if given == "last":
+        pages = client.search_runs(
+            [experiment], MADE_BY_KEDRO, order_by=NEWEST, max_results=20
+        )
+        return [run for run in pages if INCOMPLETE_TAG not in run.data.tags][:1]
+    if given.startswith(("models:/", "runs:/")):
+        try:
+            return [client.get_run(models.get_model_info(given).run_id)]
+        except MlflowException as error:
+            if error.error_code not in NO_SUCH_MODEL:
+                raise
+            return []
+    everywhere = [known.experiment_id for known in client.search_experiments()]
+    searches = []
+    if re.fullmatch(r"[0-9a-f]{4,32}", given):
+        by_id, by_source = "attributes.run_id", f"tags.`{SOURCE_RUN_TAG}`"
+        searches.append((everywhere, f"{by_id} LIKE '{given}%'", ViewType.ALL))
+        begins = f"{by_source} LIKE '{given}%'"
+        searches.append((everywhere, begins, ViewType.ACTIVE_ONLY))
+    if experiment and (text := quoted(given)):
+        by_name = f"attributes.run_name = {text}"
+        searches.append(([experiment], by_name, ViewType.ACTIVE_ONLY))
+    found = (client.search_runs(*search, max_results=2) for search in searches)
+    return list(next(filter(None, found), []))
+
+
+def quoted(text: str) -> str:
+    """Return a text for a filter of MLflow; empty if it has both kinds of quotes."""
+    marks = [mark for mark in ("'", '"') if mark not in text]
+    return f"{marks[0]}{text}{marks[0]}" if marks else ""
+
+
+def nearest_names(given: str, experiment: str) -> list[str]:
+    """Return names of runs and models that are like one that names no run."""
+    from mlflow import MlflowClient
+
+    client, known = MlflowClient(), ["last"]
+    for model in client.search_registered_models():
+        known += [f"models:/{model.name}@{alias}" for alias in model.aliases]
+    for version in client.search_model_versions(max_results=1000):
+        known.append(f"models:/{version.name}/{version.version}")
+    where = [experiment] if experiment else []
+    for run in client.search_runs(where, order_by=NEWEST) if where else []:
+        known += [run.info.run_name or "", run.info.run_id[: max(8, len(given))]]
+    return difflib.get_close_matches(given, known, 2)
 
 
 def read_artifact(run: Any, name: str) -> bytes:
@@ -143,20 +213,11 @@ def code_summary(tags: dict[str, str]) -> dict[str, str]:
     )
 
 
-def differences(one: Summary, other: Summary) -> Iterator[tuple[str, str, str, str]]:
-    """Yield section, name and both values of each difference."""
-    for section, here in one.items():
-        there = other[section]
-        for name in sorted(here.keys() | there.keys(), key=str.lower):
-            pair = here.get(name, "-"), there.get(name, "-")
-            if pair[0] != pair[1]:
-                yield section, name, *pair
-
-
-def table(rows: Sequence[tuple[str, ...]]) -> str:
-    """Lay out rows in columns; long values are cut."""
-    shown = [[printable(cell) for cell in row] for row in rows]
-    cut = [[cell if len(cell) <= 40 else f"{cell[:39]}…" for cell in r] for r in shown]
-    widths = [max(map(len, column)) for column in zip(*cut, strict=True)]
-    lines = ("  ".join(map(str.ljust, row, widths)) for row in cut)
-    return "\n".join(line.rstrip() for line in lines)
+def differences(*summaries: Summary) -> Iterator[tuple[str, ...]]:
+    """Yield section, name and the value in each summary of what differs."""
+    for section in summaries[0]:
+        parts = [summary[section] for summary in summaries]
+        for name in sorted(set().union(*parts), key=str.lower):
+            values = [part.get(name, "-") for part in parts]
+            if len(set(values)) > 1:
+                yield section, name, *values

@@ -250,6 +250,12 @@ def children_of(run_id: str, where: list[str]) -> list[Any]:
     return found
 
 
+def all_runs(experiment: str) -> list[Any]:
+    """Return all runs of an experiment."""
+    found: Any = search_runs([experiment], output_format="list")
+    return found
+
+
 def read_model(model_id: str, run_id: str, folder: Path) -> Any:
     """Return the message of a logged model, with the tags of its versions."""
     client = MlflowClient()

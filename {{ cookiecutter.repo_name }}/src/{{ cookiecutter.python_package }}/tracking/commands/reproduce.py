@@ -27,6 +27,11 @@ def digest_or_dash(path: Path) -> str:
     return datasets.file_digest(path) if path.is_file() else "-"
 
 
+def replay_of(run: Any) -> dict[str, str]:
+    """Return the tags of a replay."""
+    return {provenance.REPLAY_TAG: run.info.run_id}
+
+
 def recorded_options(run: Any, trust: bool) -> dict[str, dict[str, str]]:
     """Return the recorded options and inputs of a run, if it can be repeated."""
     run_id, written = (
@@ -50,7 +55,21 @@ def recorded_options(run: Any, trust: bool) -> dict[str, dict[str, str]]:
         raise CommandError(
             f"Run {run_id} had a secret parameter, which was not recorded."
         )
+    conf = about["run"].get("conf_source", "")
+    elsewhere = "://" in conf or Path(conf).is_absolute()
+    if elsewhere and conf not in about["inputs"]:
+        raise CommandError(
+            f"Run {run_id} took its configuration from {conf}, which is not recorded."
+        )
+    if provenance.RUNNER_TAG in run.data.tags:
+        click.echo("The arguments of its runner are not recorded: it has none now.")
     return about
+
+
+def needed(about: dict[str, dict[str, str]]) -> list[str]:
+    """Return the files and folders that a run needs beside its code."""
+    conf = about["run"].get("conf_source")
+    return [*about["inputs"], *([conf] if conf else [])]
 
 
 @contextmanager
@@ -72,7 +91,8 @@ def recorded_code(
             click.echo(f"The run was made {where}: today's code is used.")
             shutil.copytree(project / "src", copy / "src")
             inputs = [*inputs, "pyproject.toml", "requirements.txt"]
-        conf = (path.relative_to(project) for path in (project / "conf").rglob("*"))
+        folders = (project / name for name in ("conf", *inputs))
+        conf = [path.relative_to(project) for f in folders for path in f.rglob("*")]
         for name in (*inputs, *map(str, conf)):
             source, target = project / name, inside / name
             if source.exists() and not target.exists():
@@ -173,7 +193,9 @@ class Environment:
     uv: bool
     trust: bool
 
-    def run_again(self, old: Any, about: dict[str, Any], copy: Path) -> Any:
+    def run_again(
+        self, old: Any, about: dict[str, Any], copy: Path, tags: dict[str, str]
+    ) -> Any:
         """Run the pipeline in the copy, in a run made here, and return that run."""
         place = Path(tempfile.mkdtemp(dir=self.folder))
         (place / provenance.OPTIONS_FILE).write_text(
@@ -182,18 +204,27 @@ class Environment:
         options = f"--config={place / provenance.OPTIONS_FILE}"
         python = recorded_environment(old, place) if self.uv else sys.executable
         command = [python, "-m", "kedro", "run", options]
-        return run_again(old, command, copy, self.project)
+        return run_again(old, command, copy, self.project, tags)
 
 
-def run_again(old: Any, command: list[str], copy: Path, project: Path) -> Any:
-    """Run the pipeline in the copy, in a run made here, and return that run."""
+def run_again(
+    old: Any, command: list[str], copy: Path, project: Path, tags: dict[str, str]
+) -> Any:
+    """Run the pipeline in the copy, in a run made here, and return that run.
+
+    Args:
+        old: The run that is repeated.
+        command: The command that runs the pipeline.
+        copy: The folder where it does.
+        project: The project's folder.
+        tags: Say of which run the new one is a replay or a variation.
+    """
     from mlflow import MlflowClient
 
     client, where = MlflowClient(), old.info.experiment_id
     pending = recovery.PendingRun(project, os.environ["MLFLOW_TRACKING_URI"], where)
-    tags = {k: v for k, v in old.data.tags.items() if k in ("model.uri", "model.id")}
-    tags[provenance.REPLAY_TAG] = old.info.run_id
-    tags[recovery.CREATION_TAG] = pending.creation
+    used = {k: v for k, v in old.data.tags.items() if k in ("model.uri", "model.id")}
+    tags = tags | used | {recovery.CREATION_TAG: pending.creation}
     run_id, status = client.create_run(where, tags=tags).info.run_id, "KILLED"
     pending.set_run(run_id)
     # What is ours in the environment would be set anew by the copy's configuration.
@@ -253,7 +284,7 @@ def remake_inputs(
         place = environment.folder / f"{copy.name}-{number}" / "code"
         place.parent.mkdir()
         inside = copies.enter_context(
-            recorded_code(made, options["inputs"], environment.project, place)
+            recorded_code(made, needed(options), environment.project, place)
         )
         gone = [
             p
@@ -261,7 +292,7 @@ def remake_inputs(
             if digest_or_dash(inside / p) != md5
         ]
         remake_inputs(gone, options, inside, environment, copies)
-        environment.run_again(made, options, inside)
+        environment.run_again(made, options, inside, replay_of(made))
         for path in lost:
             if about["made_by"][path] == maker:
                 (copy / path).unlink(missing_ok=True)

@@ -1,22 +1,57 @@
-"""``kedro runs``: the last runs at a glance, and what differs between two of them."""
+"""``kedro runs``: the last runs at a glance, and what differs between some of them."""
 
 from __future__ import annotations
 
-from datetime import datetime
+import re
+from datetime import datetime, timedelta
 from typing import Any
 
 import click
 
 from .. import names
-from . import project_runs
+from . import formats, project_runs
+
+UNITS = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
+NOT_COMPARED = (
+    "Not compared: the contents of models and artifacts (`kedro replay` compares "
+    "models), metrics but for their last values, times, and what is only in conf/local."
+)
+
+
+def parse_since(_context: Any, _option: Any, given: str | None) -> datetime | None:
+    """Read a date, a time, or how long ago: ``2026-11-24``, ``12h``, ``7d``."""
+    if given is None:
+        return None
+    if ago := re.fullmatch(r"(\d{1,6})([mhdw])", given):
+        return datetime.now() - timedelta(**{UNITS[ago[2]]: int(ago[1])})
+    try:
+        return datetime.fromisoformat(given)
+    except ValueError:
+        message = f"{given!r} is no date and no time: 2026-11-24, 12h or 7d"
+        raise click.BadParameter(message) from None
 
 
 @click.group(invoke_without_command=True)
 @click.option("--last", "-n", default=10, show_default=True, help="How many runs.")
+@click.option("--pipeline", help="Only runs of this pipeline.")
+@click.option(
+    "--status",
+    type=click.Choice(["FINISHED", "FAILED", "KILLED", "RUNNING"], False),
+    help="Only runs that ended like this, or have not ended.",
+)
+@click.option("--since", callback=parse_since, help="Only later runs: 2026-11-24, 7d.")
+@click.option("--filter", "filter_", metavar="TEXT", help="A filter of MLflow's.")
+@click.option("--metric", "metrics", multiple=True, help="A column; may be repeated.")
+@click.option("--param", "params", multiple=True, help="A column; may be repeated.")
+@formats.format_option
 @project_runs.env_option
 @click.pass_context
-def runs(context: click.Context, last: int, env: str | None) -> None:
+def runs(
+    context, last, pipeline, status, since, filter_, metrics, params, format_, env
+):
     """Show the last runs of this project, newest first.
+
+    A filter is for example "metrics.accuracy > 0.9 and params.`model_options.C` = '1'".
 
     Exit status: 0, or 2 in trouble.
     """
@@ -24,53 +59,110 @@ def runs(context: click.Context, last: int, env: str | None) -> None:
         return
     from mlflow import MlflowClient
 
-    made_by_kedro, newest = (
-        "tags.`kedro.run_id` LIKE '%'",
-        ["attributes.start_time DESC"],
-    )
+    wanted = [project_runs.MADE_BY_KEDRO]
+    if pipeline:
+        wanted.append(f"tags.`kedro.pipeline` = {project_runs.quoted(pipeline)}")
+    if status:
+        wanted.append(f"attributes.status = '{status}'")
+    if since:
+        wanted.append(f"attributes.start_time >= {since.timestamp() * 1e3:.0f}")
+    if filter_:
+        wanted.append(filter_)
     with project_runs.project_store(context.obj.project_path, env) as experiment:
         pages = MlflowClient().search_runs(
-            [experiment], made_by_kedro, max_results=last, order_by=newest
+            [experiment],
+            " and ".join(wanted),
+            max_results=last,
+            order_by=project_runs.NEWEST,
         )
     found = [run for run in pages if project_runs.INCOMPLETE_TAG not in run.data.tags]
+    if format_ == "json":
+        click.echo(formats.to_json([describe(run) for run in found]))
+    elif found:
+        click.echo(formats.render(list_rows(found, metrics, params), format_))
+    else:
+        none = "No runs yet: `kedro run` makes the first."
+        click.echo("No run is like this." if wanted[1:] else none)
+
+
+def list_rows(found: list[Any], metrics: Any, params: Any) -> list[tuple[str, ...]]:
+    """Return a row for each run; without ``metrics``, with the one that decides."""
     judged = (run.data.tags.get("registry.metric") for run in found)
-    metric = next(filter(None, judged), "metric")
-    rows = [("run", "started", "pipeline", "status", metric, "commit", "")]
+    metrics = metrics or [next(filter(None, judged), "metric")]
+    columns = "run", "started", "pipeline", "status", *metrics, *params, "commit", ""
+    rows: list[tuple[str, ...]] = [columns]
     for run in found:
-        info, tags, score = run.info, run.data.tags, run.data.metrics.get(metric)
+        info, tags, scores = run.info, run.data.tags, run.data.metrics
         rows.append(
             (
                 info.run_id[:8],
                 f"{datetime.fromtimestamp(info.start_time / 1e3):%Y-%m-%d %H:%M:%S}",
                 tags.get("kedro.pipeline", ""),
                 info.status,
-                "" if score is None else f"{score:.4g}",
+                *(f"{scores[name]:.4g}" if name in scores else "" for name in metrics),
+                *(run.data.params.get(name, "") for name in params),
                 tags.get(names.COMMIT_TAG, "none")[:7],
                 "dirty" if tags.get("git.dirty") == "true" else "",
             )
         )
-    click.echo(
-        project_runs.table(rows)
-        if found
-        else "No runs yet: `kedro run` makes the first."
-    )
+    return rows
+
+
+def describe(run: Any) -> dict[str, Any]:
+    """Return a run for JSON."""
+    tags, started = run.data.tags, run.info.start_time / 1e3
+    return {
+        "run_id": run.info.run_id,
+        "name": run.info.run_name,
+        "started": datetime.fromtimestamp(started).astimezone().isoformat(),
+        "pipeline": tags.get("kedro.pipeline", ""),
+        "status": run.info.status,
+        "metrics": dict(run.data.metrics),
+        "parameters": dict(run.data.params),
+        "commit": tags.get(names.COMMIT_TAG),
+        "dirty": tags.get("git.dirty") == "true",
+    }
 
 
 @runs.command()
-@click.argument("one", metavar="RUN_ID")
-@click.argument("other", metavar="RUN_ID")
+@click.argument("given", metavar="RUN RUN...", nargs=-1, required=True)
+@formats.format_option
 @project_runs.env_option
 @click.pass_obj
-def diff(metadata: Any, one: str, other: str, env: str | None) -> None:
-    """Show what differs between two runs.
+def diff(metadata: Any, given: tuple[str, ...], format_: str, env: str | None) -> None:
+    """Show what differs between runs.
 
-    Parameters, metrics, data, packages and code. The first digits of an id are enough.
+    Parameters, metrics, data, packages and code. A RUN is an id or its first digits,
+    "last", a model such as models:/NAME@champion, or the run's name.
 
     Exit status: 0 if nothing differs, 1 if something does, 2 in trouble.
     """
-    with project_runs.project_store(metadata.project_path, env):
-        pair = project_runs.resolve_run(one), project_runs.resolve_run(other)
-        found = list(project_runs.differences(*map(project_runs.run_summary, pair)))
-    ids = (run.info.run_id[:8] for run in pair)
-    click.echo(project_runs.table([("", "", *ids), *found]) if found else "equal")
+    if len(given) < 2:
+        raise click.UsageError("Give two runs, or more.")
+    with project_runs.project_store(metadata.project_path, env) as experiment:
+        some = [project_runs.resolve_run(name, experiment) for name in given]
+        summaries = [project_runs.run_summary(run) for run in some]
+    found, left = list(project_runs.differences(*summaries)), not_compared(summaries)
+    ids = [run.info.run_id for run in some]
+    if format_ == "json":
+        keys = ("section", "name")
+        each = [
+            dict(zip(keys, row, strict=False)) | {"values": list(row[2:])}
+            for row in found
+        ]
+        content = {"runs": ids, "differences": each, "not_compared": left}
+        click.echo(formats.to_json(content))
+    else:
+        rows = [("", "", *(run_id[:8] for run_id in ids)), *found]
+        click.echo(formats.render(rows, format_) if found else "equal")
+        click.echo("\n" + "\n".join(left))
     raise SystemExit(bool(found))
+
+
+def not_compared(summaries: list[project_runs.Summary]) -> list[str]:
+    """Return sentences about what a comparison leaves out."""
+    kinds = [
+        kind for kind in ("code", "packages") if not all(s[kind] for s in summaries)
+    ]
+    said = f"Not every run has recorded its {' and '.join(kinds)}."
+    return [NOT_COMPARED, *([said] if kinds else [])]

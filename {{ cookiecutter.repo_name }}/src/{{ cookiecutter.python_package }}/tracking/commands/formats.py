@@ -1,0 +1,64 @@
+"""What commands print: tables for a terminal, Markdown, and JSON."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import click
+
+from .project_runs import printable
+
+format_option = click.option(
+    "--format",
+    "format_",
+    type=click.Choice(["table", "md", "json"]),
+    default="table",
+    show_default=True,
+    help="For a terminal, for a page, or for a program.",
+)
+
+
+def render(rows: Sequence[tuple[str, ...]], format_: str) -> str:
+    """Lay out rows, of which the first is the header, as text or Markdown."""
+    return markdown(rows) if format_ == "md" else table(rows)
+
+
+def table(rows: Sequence[tuple[str, ...]]) -> str:
+    """Lay out rows in columns; long values are cut."""
+    shown = [[printable(cell) for cell in row] for row in rows]
+    cut = [[cell if len(cell) <= 40 else f"{cell[:39]}…" for cell in r] for r in shown]
+    widths = [max(map(len, column)) for column in zip(*cut, strict=True)]
+    lines = ("  ".join(map(str.ljust, row, widths)) for row in cut)
+    return "\n".join(line.rstrip() for line in lines)
+
+
+def markdown(rows: Sequence[tuple[str, ...]]) -> str:
+    """Lay out rows as a table of Markdown; values are code, so that none is markup."""
+    header, *lines = ([markdown_cell(cell) for cell in row] for row in rows)
+    header = [cell.strip("`") for cell in header]
+    found = [header, ["---"] * len(header), *lines]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in found)
+
+
+def markdown_cell(text: str) -> str:
+    """Return a text as code within a table of Markdown."""
+    plain = printable(text).replace("`", "'").replace("|", "\\|")
+    return f"`{plain}`" if plain else ""
+
+
+def to_json(content: Any) -> str:
+    """Return JSON that every reader takes: numbers that are not finite are texts."""
+    return json.dumps(finite(content), indent=2, ensure_ascii=False)
+
+
+def finite(content: Any) -> Any:
+    """Replace numbers that JSON does not know by texts."""
+    if isinstance(content, dict):
+        return {name: finite(value) for name, value in content.items()}
+    if isinstance(content, list):
+        return [finite(value) for value in content]
+    odd = isinstance(content, float) and not math.isfinite(content)
+    return str(content) if odd else content
