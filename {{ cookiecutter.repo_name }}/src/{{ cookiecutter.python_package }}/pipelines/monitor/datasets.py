@@ -16,13 +16,17 @@ class LabelledDataset(datasets.ChunkedDataset):
     """
 
     def __init__(
-        self, *, id: str | None = None, scored: str | None = None, **options: Any
+        self,
+        *,
+        id: str | None = None,
+        scored: dict[str, Any] | None = None,
+        **options: Any,
     ) -> None:
         """Take the arguments of ``ChunkedDataset``, and what is joined.
 
         Args:
             id: The column that both tables have; None joins nothing.
-            scored: The file of the scored table.
+            scored: The arguments of ``ChunkedDataset`` for the scored table.
             options: The arguments of ``ChunkedDataset``.
         """
         super().__init__(**options)
@@ -33,7 +37,7 @@ class LabelledDataset(datasets.ChunkedDataset):
         labels = super().load()
         if self._id is None:
             return labels
-        scored = datasets.ChunkedDataset(filepath=str(self._scored)).load()
+        scored = datasets.ChunkedDataset(**(self._scored or {})).load()
         for chunks in (labels, scored):
             if self._id not in chunks.schema.names:
                 found = ", ".join(chunks.schema.names)
@@ -43,7 +47,9 @@ class LabelledDataset(datasets.ChunkedDataset):
 
 
 def join(
-    scored: datasets.Chunks, labels: datasets.Chunks, id: str
+    scored: datasets.Chunks,
+    labels: datasets.Chunks,
+    id: str,
 ) -> datasets.Chunks:
     """Return the scored rows that have a label, with their labels."""
     kept = [name for name in scored.schema.names if name not in labels.schema.names]
