@@ -180,14 +180,19 @@ def test_without_drift_nothing_fails(score, flowers):
     assert score(flowers.drop(columns="species"), on_drift="fail").status == "FINISHED"
 
 
-@pytest.mark.parametrize("runner", ["ThreadRunner", "ParallelRunner"])
-def test_other_runners_measure_the_same(score, flowers, runner):
+@pytest.mark.parametrize(
+    "runner, kind",
+    [
+        (kedro.runner.ThreadRunner(), "csv"),
+        (kedro.runner.SequentialRunner(is_async=True), "csv"),
+        (None, "parquet"),
+    ],
+    ids=["threads", "async", "Parquet"],
+)
+def test_other_runners_and_files_measure_the_same(score, flowers, runner, kind):
     table = moved(flowers).drop(columns="species")
     expected = score(table)
-    if runner == "ThreadRunner":
-        made = score(table, runner=kedro.runner.ThreadRunner())
-    else:
-        made = score(table, kind="parquet")  # the commands test ParallelRunner
+    made = score(table, runner=runner, kind=kind)
     assert made.metrics == expected.metrics
     assert made.tags["drift.verdict"] == expected.tags["drift.verdict"]
 

@@ -11,6 +11,7 @@ from . import column_counts, drift, models, names, promotion, provenance, regist
 
 DRIFT_TAG, QUALITY_TAG = "drift.verdict", "monitor.verdict"
 NO_RECORD = "not measured: the model has no training record"
+NOTHING_COUNTED = "not measured: nothing was counted"
 
 logger = logging.getLogger(__name__)
 
@@ -31,6 +32,10 @@ class Watch:
     model_id: str | None = None
     record: dict[str, Any] = field(default_factory=dict)
     counters: column_counts.Counters | None = None
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Watch:
+        """Stay the same object when Kedro hands it on: it may still be filled."""
+        return self
 
     def new_counters(self) -> column_counts.Counters:
         """Return counters of the columns that the record has."""
@@ -58,7 +63,8 @@ def report_drift(watch: Watch, options: drift.DriftOptions) -> dict[str, Any]:
         What ``drift.compare`` returns, and the ``metrics``.
     """
     if not watch.record or watch.counters is None:
-        found: dict[str, Any] = {"verdict": NO_RECORD, "drifted": [], "columns": {}}
+        verdict = NOTHING_COUNTED if watch.record else NO_RECORD
+        found: dict[str, Any] = {"verdict": verdict, "drifted": [], "columns": {}}
         found |= {"enough_rows": False, "metrics": {}}
     else:
         found = drift.compare(watch.counters, options)
