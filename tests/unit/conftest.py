@@ -150,6 +150,16 @@ def tracking(tracking_package) -> ModuleType:
     return tracking_package
 
 
+@pytest.fixture
+def active_run(project):
+    """Return an MLflow run of the project's store, which is active."""
+    import mlflow
+
+    mlflow.set_tracking_uri(f"sqlite:///{project}/mlflow.db")
+    with mlflow.start_run() as run:
+        yield run
+
+
 def make_project(generated: Path, empty_store: Path, folder: Path) -> Path:
     """Lay out what a run reads: settings, data, a store; ``src`` is empty."""
     for name in ("conf", "data"):

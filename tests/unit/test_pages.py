@@ -118,7 +118,7 @@ def test_a_project_has_every_page_but_those_for_maintainers(project):
 
 
 def test_readers_come_to_every_page(project):
-    for start in (ROOT / "README.md", project / "README.md", project / "AGENTS.md"):
+    for start in (ROOT / "README.md", project / "README.md"):
         pages = set((start.parent / "docs").glob("*.md"))
         assert pages <= reachable(start), start
 
@@ -147,3 +147,11 @@ def test_pages_differ_from_their_sources_in_names_only(project):
 
 def test_a_script_of_the_pages_can_be_started(project):
     assert (project / "docs" / "team-server.sh").stat().st_mode & 0o111
+
+
+def test_the_map_of_tracking_names_every_module(project):
+    page = (ROOT / "docs" / "architecture.md").read_text("utf-8")
+    (picture,) = re.findall(r"^```mermaid\n(.*?)^```", page, re.M | re.S)
+    modules = {file.stem for file in project.glob("src/*/tracking/*.py")}
+    words = set(re.findall(r"\w+", picture))
+    assert modules - {"__init__"} <= words
