@@ -1,16 +1,25 @@
-"""What the template needs while it is rendered: versions, and names that work."""
+"""Jinja extensions: versions of this machine, a check of names, pages of docs/."""
 
 import platform
+import re
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from cookiecutter.exceptions import FailedHookException
 from cookiecutter.hooks import run_script_with_context
-from jinja2 import Environment
+from jinja2 import Environment, pass_context
 from jinja2.ext import Extension
+from jinja2.runtime import Context
 
-HOOK = Path(__file__).resolve().with_name("hooks") / "pre_gen_project.py"
+HERE = Path(__file__).resolve().parent
+HOOK = HERE / "hooks" / "pre_gen_project.py"
 OLDEST_KEDRO = "1.7.0"
+# The names of the project that docs/ describes, and the answers that replace them.
+EXAMPLE = {
+    "Iris Flowers": "project_name",
+    "iris-flowers": "repo_name",
+    "iris_flowers": "python_package",
+}
 
 
 class Versions(Extension):
@@ -51,3 +60,23 @@ def refuse_bad_names(answers: dict[str, object]) -> str:
     except FailedHookException:
         raise SystemExit(1) from None
     return ""
+
+
+class Pages(Extension):
+    """Gives templates ``page``, which returns a page of docs/ for this project."""
+
+    def __init__(self, environment: Environment) -> None:
+        super().__init__(environment)
+        environment.globals["page"] = page
+
+
+@pass_context
+def page(context: Context, name: str) -> str:
+    """Return a file of docs/, with the project's names in place of the example's.
+
+    The text is inserted as it is: Jinja does not interpret braces in it.
+    """
+    text = (HERE / "docs" / name).read_text("utf-8").removesuffix("\n")
+    answers = context["cookiecutter"]
+    names = "|".join(map(re.escape, EXAMPLE))
+    return re.sub(names, lambda found: answers[EXAMPLE[found[0]]], text)

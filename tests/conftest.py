@@ -4,6 +4,7 @@ import os
 import shlex
 import shutil
 import signal
+import sqlite3
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -19,6 +20,7 @@ from runs import (
     Cluster,
     build_environment,
     generate,
+    git,
     groups,
     path_of,
     run,
@@ -91,10 +93,13 @@ def fork(tmp_path_factory) -> Iterator[ForkServer]:
 
 @pytest.fixture
 def kedro(fork, bin_, project):
-    """Return a function that runs ``kedro`` in the project, in a forked process."""
+    """Return a function that runs ``kedro`` in the project, in a forked process.
+
+    Its window is wide: a message is a line.
+    """
 
     def command(*words: str, cwd: Path = project, ok: bool = True, **changes: str):
-        env = {"PATH": path_of(bin_), **changes}
+        env = {"PATH": path_of(bin_), "COLUMNS": "300", **changes}
         return fork.run(bin_ / "kedro", *words, cwd=cwd, ok=ok, **env)
 
     return command
@@ -112,16 +117,30 @@ def kedro_process(bin_, project):
 
 
 @pytest.fixture(scope="session")
-def empty_store(shared) -> Path:
-    """Return a migrated tracking database without runs, to save each test the wait."""
+def empty_store(shared, pytestconfig) -> Path:
+    """Return a migrated tracking database without runs, to save each test the wait.
+
+    It is kept in pytest's cache, for each version of MLflow.
+    """
+    import mlflow
     from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
+    store = shared / "store.db"
     with FileLock(shared / "store.lock"):
-        store = shared / "store.db"
-        if not store.exists():
-            part = store.with_suffix(".part")
+        if store.exists():
+            return store
+        kept = pytestconfig.cache.mkdir("stores") / f"mlflow-{mlflow.__version__}.db"
+        part = shared / "store.part"
+        if kept.exists():
+            shutil.copy(kept, part)
+        else:
             SqlAlchemyStore(f"sqlite:///{part}", str(shared / "none")).engine.dispose()
-            part.rename(store)
+            shutil.copy(part, f"{kept}.part")
+            os.replace(f"{kept}.part", kept)
+        with sqlite3.connect(part) as db:
+            place = str(shared / "none" / "0")
+            db.execute("UPDATE experiments SET artifact_location = ?", [place])
+        part.rename(store)
     return store
 
 
@@ -137,6 +156,41 @@ def project_with_store(project, empty_store):
     assert mark
     nodes.write_text(head + BEHAVIOUR.lstrip("\n") + mark + tail)
     return project
+
+
+@pytest.fixture(scope="session")
+def trained(shared, generated, empty_store, fork, bin_) -> Path:
+    """Return a project in which `kedro run` has trained; tests must not change it."""
+    folder = shared / "trained by a command" / REPO
+    with FileLock(shared / "trained_by_command.lock"):
+        if not (done := folder.with_suffix(".done")).exists():
+            shutil.copytree(generated, folder)
+            shutil.copy(empty_store, folder / "mlflow.db")
+            fork.run(bin_ / "kedro", "run", cwd=folder, PATH=path_of(bin_))
+            done.touch()
+    return folder
+
+
+@pytest.fixture
+def trained_project(trained, project) -> Path:
+    """Return the test's own project after one training, whose model is champion."""
+    return shutil.copytree(trained, project, dirs_exist_ok=True)
+
+
+@pytest.fixture
+def project_in_git(project_with_store) -> Path:
+    """Return a project in git, with a store; see ``project_with_store``."""
+    git(project_with_store, "init", "--quiet", "--initial-branch=main")
+    git(project_with_store, "add", "--all")
+    git(project_with_store, "commit", "--quiet", "--message=first")
+    return project_with_store
+
+
+@pytest.fixture
+def scored_project(trained_project, kedro) -> Path:
+    """Return a project that has trained a model and scored with it."""
+    kedro("run", "--pipelines=score")
+    return trained_project
 
 
 @pytest.fixture

@@ -208,7 +208,7 @@ OUTCOMES = {
     "later": "it completed, and is FINISHED since the next run in its folder",
     "failed": "it failed with the request, and is FAILED",
     "refused": "it ended before it computed anything, and there is no run",
-    "lie": "none of these, or something else is not true",
+    "inconsistent": "none of these, or something else does not match",
 }
 LIMIT = 120  # seconds that a run may take, whatever breaks
 
@@ -304,14 +304,16 @@ class Case:
     afterwards: str = ""  # and when the next run in that folder has ended
     missing: list[str] = field(default_factory=list)  # that an undisturbed run records
     said: list[str] = field(default_factory=list)  # what only a disturbed run says
-    lies: list[str] = field(default_factory=list)  # a kind, a colon, what was wrong
+    mismatches: list[str] = field(
+        default_factory=list
+    )  # a kind, a colon, what was wrong
     foreign: list[str] = field(default_factory=list)  # likewise, by `mlflow run` itself
 
     @property
     def outcome(self) -> str:
         """What came of it, in a word."""
-        if self.lies:
-            return "lie"
+        if self.mismatches:
+            return "inconsistent"
         if not self.completed:
             return "failed" if self.afterwards else "refused"
         if self.missing:
@@ -410,7 +412,7 @@ class Bench:
         case.said = sorted(this.warnings - usual.warnings)
         if case.completed or scenario == RAISING:
             case.missing = sorted((usual.record - record).elements())
-        case.lies = found = lies(case, log)
+        case.mismatches = found = find_mismatches(case, log)
         outputs = [self._project / "data" / name for name in OUTPUTS[scenario]]
         fresh = [file.exists() and file.stat().st_mtime >= began for file in outputs]
         if case.completed != all(fresh):
@@ -434,8 +436,8 @@ class Bench:
             kinds = ("exit", "silence") if request in LAUNCHERS else ()
             if STARTED not in log or request == LAUNCHERS[0]:
                 kinds += ("status",)
-            case.foreign += [lie for lie in found if lie.startswith(kinds)]
-            case.lies = [lie for lie in found if lie not in case.foreign]
+            case.foreign += [one for one in found if one.startswith(kinds)]
+            case.mismatches = [one for one in found if one not in case.foreign]
         return case, log
 
     def _owed(self) -> list[str]:
@@ -472,7 +474,7 @@ class Bench:
         self.proxy.repair()
 
 
-def lies(case: Case, log: str) -> list[str]:
+def find_mismatches(case: Case, log: str) -> list[str]:
     """Compare exit code, log and the store's statuses with each other."""
     found = []
     # `mlflow run` may fail on requests of its own when Kedro has succeeded.

@@ -12,6 +12,14 @@ from runs import PACKAGE, ROOT, free_port, path_of, run, serving
 
 PAGE = ROOT / "docs" / "make-it-yours.md"
 CHAMPION = f"models:/{PACKAGE}@champion"
+# What `mlflow models serve` starts as a process of its own.
+SERVE = """
+import sys
+import uvicorn
+from mlflow.pyfunc import load_model, scoring_server
+uri, port = sys.argv[1:]
+uvicorn.run(scoring_server.init(load_model(uri)), port=int(port))
+"""
 # Files whose change does not count: tests that name iris, and data.
 UNCOUNTED = re.compile(r"^(tests/|data/|.*\.csv$)")
 
@@ -88,7 +96,12 @@ def follow(
 
 
 def ask(
-    bin_: Path, project: Path, rows: list[dict], uri: str = CHAMPION, **options: str
+    bin_: Path,
+    project: Path,
+    rows: list[dict],
+    uri: str = CHAMPION,
+    fork: ForkServer | None = None,
+    **options: str,
 ) -> list:
     """Serve a model, send one request, and return its predictions.
 
@@ -97,11 +110,14 @@ def ask(
         project: Where the model was logged.
         rows: Records, a column a key.
         uri: The model.
+        fork: Forks MLflow's scoring server; without it, ``mlflow models serve`` does.
         options: ``manager`` of the environment (default ``local``).
     """
     port, log = free_port(), project / "serve.log"
     words = [bin_ / "mlflow", "models", "serve", "-m", uri, "-p", port]
     words += ["--host=127.0.0.1", f"--env-manager={options.get('manager', 'local')}"]
+    if fork:
+        words = [bin_ / "python", "-c", SERVE, uri, port]
     env = {
         "MLFLOW_TRACKING_URI": f"sqlite:///{project}/mlflow.db",
         "PATH": path_of(bin_),
@@ -109,7 +125,7 @@ def ask(
     body = json.dumps({"dataframe_records": rows}).encode()
     kind = {"Content-Type": "application/json"}
     with serving(
-        *words, port=port, log=log, health="ping", cwd=project.parent, **env
+        *words, port=port, log=log, health="ping", cwd=project.parent, fork=fork, **env
     ) as (url, _):
         request = urllib.request.Request(f"{url}/invocations", body, kind)
         with urllib.request.urlopen(request, timeout=60) as answer:

@@ -1,6 +1,7 @@
 """Ways to make and launch a generated project, and to read what was recorded."""
 
 import base64
+import json
 import os
 import re
 import signal
@@ -11,9 +12,10 @@ import sys
 import time
 import urllib.request
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 import pytest
@@ -46,6 +48,23 @@ def run(*command, cwd: Path, ok: bool = True, **changes: str):
         said = f"{result.stdout[-4000:]}\n{result.stderr[-4000:]}"
         pytest.fail(f"{command} exited {result.returncode}\n{said}")
     return result
+
+
+def git(project: Path, *words: str) -> str:
+    """Run git in a folder as an author, and return what it says."""
+    return run("git", *AUTHOR, *words, cwd=project).stdout.strip()
+
+
+def answer(done: subprocess.CompletedProcess) -> list[str]:
+    """Return the lines of a command, without Kedro's first ones about logging."""
+    lines = done.stdout.splitlines()
+    return [line for line in lines if not re.match(r"\[\d\d/|\s{20,}INFO", line)]
+
+
+def get_json(request: str | urllib.request.Request) -> Any:
+    """Return the JSON that an address answers with."""
+    with urllib.request.urlopen(request, timeout=60) as answered:
+        return json.load(answered)
 
 
 def generate(folder: Path, *options: str, name: str = NAME) -> Path:
@@ -134,8 +153,8 @@ def free_port() -> int:
 
 @contextmanager
 def serving(
-    *command, port: int, log: Path, health: str = "health", **options
-) -> Iterator[tuple[str, subprocess.Popen]]:
+    *command, port: int, log: Path, health: str = "health", fork: Any = None, **options
+) -> Iterator[tuple[str, Any]]:
     """Start a server, wait until it answers, and stop it and its children at the end.
 
     Args:
@@ -143,14 +162,18 @@ def serving(
         port: The port that they name.
         log: The file for what it prints.
         health: The path that answers when it is ready.
+        fork: The ``ForkServer`` that forks it; by default it is a new process.
         options: ``cwd`` and environment variables, as for ``start``.
 
     Yields:
         Its address and its process.
     """
     url = f"http://127.0.0.1:{port}"
-    with log.open("w") as output:
-        process = start(*command, output=output, **options)
+    if fork:
+        process = fork.start(*command, output=log, **options)
+    else:
+        with log.open("w") as output:
+            process = start(*command, output=output, **options)
     deadline = time.monotonic() + 300
     try:
         while True:
@@ -170,6 +193,12 @@ def serving(
 
 def tracking_server(bin_: Path, folder: Path, port: int):
     """Serve an MLflow store of its own in a folder; see ``serving``."""
+    if (database := folder / "server.db").exists():  # a copy of the empty store
+        with closing(sqlite3.connect(database)) as db, db:
+            place = "UPDATE experiments SET artifact_location = 'mlflow-artifacts:/0'"
+            db.execute(
+                f"{place} WHERE experiment_id = 0 AND lifecycle_stage = 'active'"
+            )
     words = [bin_ / "mlflow", "server", "--host=127.0.0.1", f"--port={port}"]
     words += ["--workers=1", f"--backend-store-uri=sqlite:///{folder / 'server.db'}"]
     words += [f"--artifacts-destination={folder / 'artifacts'}"]

@@ -53,11 +53,11 @@ def sweep(todo: list[Key], benches: queue.Queue, folder: Path) -> None:
             key = (case.scenario, case.request, case.fault)
             with (folder / "cases.jsonl").open("a") as results:
                 results.write(json.dumps(asdict(case)) + "\n")
-            if case.lies:
+            if case.mismatches:
                 name = re.sub(r"[^\w.-]+", "_", "-".join(key))
                 (folder / "logs" / f"{name}.txt").write_text(log)
             left = (time.monotonic() - began) / number * (len(todo) - number) / 60
-            said = "; ".join(lie.partition(":")[0] for lie in case.lies)
+            said = "; ".join(one.partition(":")[0] for one in case.mismatches)
             line = f"{number}/{len(todo)} {' | '.join(key)} | {case.outcome} {said}"
             print(f"{line} ({case.seconds} s; {left:.0f} min left)", flush=True)
     finally:  # Ctrl-C waits for the cases under way only
@@ -65,7 +65,7 @@ def sweep(todo: list[Key], benches: queue.Queue, folder: Path) -> None:
 
 
 def tables(cases: list[Case]) -> str:
-    """Return what came of the cases, in Markdown: counted, one by one, and the lies."""
+    """Return the outcomes in Markdown: counted, one by one, and the mismatches."""
     text = []
     for title, name in [("whole run", "scenario"), ("one request is", "fault")]:
         text += [f"| {title} | cases | {' | '.join(OUTCOMES)} |"]
@@ -85,12 +85,15 @@ def tables(cases: list[Case]) -> str:
             row = [found.get((request, fault)) for fault in ways]
             cells = " | ".join(case.outcome if case else "" for case in row)
             text += [f"| {request} | {cells} |"]
-    text += ["", "## Lies", ""]
-    kinds = Counter(k for c in cases for k in {x.partition(":")[0] for x in c.lies})
+    text += ["", "## Mismatches", ""]
+    kinds: Counter[str] = Counter()
+    for case in cases:
+        kinds.update({one.partition(":")[0] for one in case.mismatches})
     text += [f"- {count} cases: {kind}" for kind, count in kinds.most_common()]
     for case in cases:
-        text += [f"- {case.scenario}, {case.request}, {case.fault}"] * bool(case.lies)
-        text += [f"  - {lie}" for lie in case.lies]
+        if case.mismatches:
+            text += [f"- {case.scenario}, {case.request}, {case.fault}"]
+            text += [f"  - {one}" for one in case.mismatches]
     return "\n".join(text) + "\n"
 
 

@@ -5,16 +5,18 @@ runs, serves, scores and tests it there. The tests read what it left behind.
 """
 
 import json
+import pickle
 import shutil
 import sqlite3
 import sys
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from pathlib import Path
 
 import pyarrow.parquet
 import pytest
 import yaml
+from filelock import FileLock
 from recipes import ask
 from runs import (
     AUTHOR,
@@ -107,10 +109,19 @@ def mlflow_run_in_its_own_environment(project: Path, bin_: Path, folder: Path) -
     run("bash", "-c", script, cwd=project, **env)
 
 
-@pytest.fixture(scope="module")
-def day(tmp_path_factory) -> Day:
+@pytest.fixture(scope="session")
+def day(shared) -> Day:
     """Return what one pass left behind; tests only read it."""
-    folder = tmp_path_factory.mktemp("day")
+    folder, told = shared / "day", shared / "day.pickle"
+    with FileLock(shared / "day.lock"):
+        if not told.exists():
+            folder.mkdir()
+            told.write_bytes(pickle.dumps(astuple(one_pass(folder))))
+    return Day(*pickle.loads(told.read_bytes()))
+
+
+def one_pass(folder: Path) -> Day:
+    """Generate a project in a folder, and do all that its README shows."""
     project = generate(folder)
     commit(project)
     bin_ = build_environment(folder / "environment", *groups(project, "dev"))

@@ -26,12 +26,11 @@ print(json.dumps({{
 
 
 def test_it_finds_the_best_runs_and_draws_the_champions_errors(
-    project, kedro, fork, bin_
+    trained_project, kedro, fork, bin_
 ):
     kedro("run", "--params=model_options.C=0.0001")
-    kedro("run")
     path = {"PATH": path_of(bin_), "MPLBACKEND": "Agg"}
-    told = fork.run(bin_ / "python", "-c", READ, cwd=project, **path).stdout
+    told = fork.run(bin_ / "python", "-c", READ, cwd=trained_project, **path).stdout
     found = json.loads(told.splitlines()[-1])
     best, worst = found["accuracies"]
     assert best > worst

@@ -2,7 +2,6 @@
 
 import json
 import os
-import re
 import shutil
 import signal
 import time
@@ -10,118 +9,47 @@ import urllib.request
 
 import pandas as pd
 import pytest
+from own_data import check_own, check_waits, start_all, train_alone
 from runs import (
     METRICS,
     PACKAGE,
     SESSION,
     command,
     free_port,
-    path_of,
     recorded,
-    run,
     serving,
     start,
 )
 
-VALUES = ["0.001", "0.01", "0.1", "1", "10", "100"]
-VERSIONED = "  versioned: true\n"
+VALUES = ["0.001", "1", "100"]
+RUNNERS = ["Sequential", "Thread", "Parallel"]
 
 
 @pytest.fixture(scope="module")
 def alone(generated, empty_store, fork, bin_, tmp_path_factory):
     """Return the metrics of a lone training for each value of C."""
-    project = tmp_path_factory.mktemp("alone") / "iris-flowers"
-    shutil.copytree(generated, project)
+    folder = tmp_path_factory.mktemp("alone") / "iris-flowers"
+    project = shutil.copytree(generated, folder)
     shutil.copy(empty_store, project / "mlflow.db")
-    for value in VALUES:
-        words = (bin_ / "kedro", "run", f"--params=model_options.C={value}")
-        fork.run(*words, cwd=project, PATH=path_of(bin_))
-    return {one.params["model_options.C"]: one.metrics for one in recorded(project)}
+    return train_alone(VALUES, project, fork, bin_)
 
 
 @pytest.fixture
 def at_once(fork, bin_, project_with_store):
     """Return a function that starts ``kedro`` once for each list of options."""
-
-    def start_all(*lists, cwd=project_with_store, **changes):
-        env = {"PATH": path_of(bin_), "COLUMNS": "300", **changes}
-        return [fork.start(bin_ / "kedro", *o, cwd=cwd, **env) for o in lists]
-
-    return start_all
+    return lambda *lists: start_all(fork, bin_, project_with_store, lists)
 
 
-def model_parameter(project, one) -> float:
-    """Return C of the model that a run has logged, as the model itself says."""
-    import mlflow
-
-    mlflow.set_tracking_uri(f"sqlite:///{project / 'mlflow.db'}")
-    client = mlflow.MlflowClient()
-    output = {m.model_id for m in client.get_run(one.id).outputs.model_outputs}
-    (uri,) = (
-        f"models:/{m}" for m in output if client.get_logged_model(m).name == "model"
+def test_trainings_at_once_record_their_own_numbers(project_with_store, at_once, alone):
+    """``tests/heavy/test_own_data_stress.py`` has more of them, and of each runner."""
+    pairs = zip(RUNNERS, VALUES, strict=True)
+    options = (
+        (f"--runner={r}Runner", f"--params=model_options.C={c}") for r, c in pairs
     )
-    return mlflow.sklearn.load_model(uri)[-1].C
-
-
-def check_own(project, runs, alone) -> None:
-    """Each run's metrics and model are those of its own parameters."""
-    assert [one.status for one in runs] == ["FINISHED"] * len(runs)
-    for one in runs:
-        c = one.params["model_options.C"]
-        assert {name: one.metrics[name] for name in METRICS} == alone[c]
-        assert model_parameter(project, one) == float(c)
-
-
-@pytest.mark.parametrize("runner", ["Sequential", "Thread", "Parallel"])
-def test_trainings_at_once_record_their_own_numbers(
-    runner, project_with_store, at_once, alone
-):
-    options = ("run", f"--runner={runner}Runner")
-    started = at_once(*((*options, f"--params=model_options.C={c}") for c in VALUES))
+    started = at_once(*(("run", *pair) for pair in options))
     assert [one.wait() for one in started] == [0] * len(VALUES)
     check_own(project_with_store, recorded(project_with_store), alone)
-    said = [one.completed().stdout for one in started]
-    waited = [text for text in said if "Waiting: " in text]
-    assert len(waited) == len(VALUES) - 1
-    assert all(re.search("is in use by .*run.*, since [0-9:]{8}", t) for t in waited)
-
-
-@pytest.mark.parametrize("runner", ["Sequential", "Thread", "Parallel"])
-def test_versioned_trainings_run_side_by_side(
-    runner, project_with_store, at_once, alone, kedro
-):
-    catalog = project_with_store / "conf" / "base" / "catalog.yml"
-    names = "train test model model_uri predictions metrics promotion"
-    names += " confusion_matrix quality"
-    entry = rf"^({'|'.join(names.split())}):\n(  type: .*\n)"
-    text, count = re.subn(
-        entry, rf"\1:\n\2{VERSIONED}", catalog.read_text(), flags=re.M
-    )
-    assert count == 9
-    catalog.write_text(text)
-    options = ("run", f"--runner={runner}Runner")
-    values = [*VALUES, "1", "100"]
-    started = at_once(*((*options, f"--params=model_options.C={c}") for c in values))
-    assert [one.wait() for one in started] == [0] * len(values)
-    check_own(project_with_store, recorded(project_with_store), alone)
-    assert not [s for s in started if "Waiting" in s.completed().stdout]
-    one = next(
-        o
-        for o in recorded(project_with_store)
-        if o.params["model_options.C"] == "0.001"
-    )
-    version = one.tags["kedro.run_id"]
-    pinned = ",".join(f"{name}:{version}" for name in ("model", "train", "test"))
-    kedro(
-        "run",
-        "--from-nodes=log_model,predict",
-        f"--load-versions={pinned}",
-        cwd=project_with_store,
-    )
-    again = recorded(project_with_store)[-1]
-    assert again.tags["data.model.version"] == version
-    assert again.tags["data.model.run_id"] == one.id
-    assert {name: again.metrics[name] for name in METRICS} == alone["0.001"]
+    check_waits(started)
 
 
 def test_scorings_at_once_write_whole_files(project_with_store, at_once, kedro):
@@ -193,11 +121,12 @@ def test_requests_to_the_http_server_at_once(project_with_store, bin_, alone):
     _, env = command("sequential", bin_, project_with_store)
     words = (bin_ / "kedro", "server", "start", "--port", port)
     with serving(*words, port=port, log=log, cwd=project_with_store, **env) as (url, _):
-        bodies = [{"params": {"model_options": {"C": float(c)}}} for c in VALUES[:4]]
+        bodies = [{"params": {"model_options": {"C": float(c)}}} for c in VALUES]
         answers = post_all(f"{url}/run", bodies)
-    assert answers == [200] * 4
+    assert answers == [200] * 3
     found = recorded(project_with_store)
-    assert len(found) == 4 and {one.status for one in found} == {"FINISHED"}
+    assert {float(one.params["model_options.C"]) for one in found} == {0.001, 1, 100}
+    assert len(found) == 3 and {one.status for one in found} == {"FINISHED"}
     for one in found:
         c = one.params["model_options.C"].removesuffix(".0")
         assert {name: one.metrics[name] for name in METRICS} == alone[c]
@@ -268,126 +197,6 @@ def test_ctrl_c_ends_the_waiting_and_opens_no_run(project_with_store, bin_):
     holder.wait()
 
 
-def test_a_broken_training_is_judged_by_its_own_model(project_with_store, kedro):
-    kedro("run", "--params=model_options.C=100", cwd=project_with_store)
-    nodes = (
-        project_with_store / "src" / PACKAGE / "pipelines" / "data_science" / "nodes.py"
-    )
-    text = nodes.read_text()
-    mark = "    metrics = measure(test, predictions)\n    if"
-    assert mark in text
-    nodes.write_text(text.replace(mark, f"    raise ValueError('broken')\n{mark}"))
-    assert kedro(
-        "run", "--params=model_options.C=0.0001", cwd=project_with_store, ok=False
-    ).returncode
-    nodes.write_text(text)
-    kedro("run", "--from-nodes=promote_model", cwd=project_with_store)
-    good, broken, decided = recorded(project_with_store)
-    assert (good.metrics["accuracy"], broken.status) == (1.0, "FAILED")
-    assert decided.tags["registry.decision"] == "challenger"
-    assert float(decided.tags["registry.score"]) < 0.9
-    assert decided.tags["data.model_uri.run_id"] == broken.id
-
-
-def test_a_run_in_the_middle_names_the_runs_behind_it(project_with_store, kedro, bin_):
-    kedro(
-        "run",
-        "--to-nodes=train_model",
-        "--params=model_options.C=10",
-        cwd=project_with_store,
-    )
-    done = kedro(
-        "run", "--from-nodes=log_model,predict", cwd=project_with_store, COLUMNS="300"
-    )
-    first, second = recorded(project_with_store)
-    for name in ("model", "train", "test"):
-        assert second.tags[f"data.{name}.run_id"] == first.id
-    assert "do not come from one run" not in done.stdout + done.stderr
-    script = (
-        "import mlflow; v = mlflow.MlflowClient().get_model_version_by_alias("
-        f"'{PACKAGE}', 'champion'); print(v.tags)"
-    )
-    uri = {"MLFLOW_TRACKING_URI": f"sqlite:///{project_with_store / 'mlflow.db'}"}
-    said = run(bin_ / "python", "-c", script, cwd=project_with_store, **uri).stdout
-    assert f"'trained.runs': '{first.id}'" in said
-    assert "'trained.model_options.C': '10'" in said
-    # Another training's table of test rows beside this one's model.
-    split = ("--pipelines=data_engineering", "--params=split_options.random_state=1")
-    kedro("run", *split, cwd=project_with_store)
-    done = kedro("run", "--nodes=predict", cwd=project_with_store, COLUMNS="400")
-    warned = next(ln for ln in done.stdout.splitlines() if "do not come from one" in ln)
-    third = recorded(project_with_store)[2]
-    assert f"model from {first.id}, test from {third.id}" in warned
-    with (project_with_store / "data" / "06_models" / "model.pkl").open("ab") as file:
-        file.write(b"\n")
-    done = kedro("run", "--nodes=predict", cwd=project_with_store, COLUMNS="400")
-    assert f"model from changed since run {first.id}" in done.stdout
-
-
-def test_only_missing_outputs_records_what_ran(project_with_store, kedro):
-    catalog = project_with_store / "conf" / "base" / "catalog.yml"
-    kedro("run", cwd=project_with_store)
-    iris = project_with_store / "data" / "01_raw" / "iris.csv"
-    iris.write_text(iris.read_text() + "5.0,3.0,1.0,0.2,setosa\n")
-    (project_with_store / "data" / "08_reporting" / "metrics.json").unlink()
-    words = ("run", "--only-missing-outputs", "--params=model_options.C=0.0001")
-    kedro(*words, cwd=project_with_store)
-    first, second = recorded(project_with_store)
-    skipped = set(second.tags["kedro.skipped_nodes"].split(","))
-    assert "train_model" in skipped and "report_accuracy" not in skipped
-    # What was given is named; it was used by no node.
-    assert second.params == {"model_options.C": "0.0001"}
-    assert second.metrics["accuracy"] == first.metrics["accuracy"]
-    assert second.tags["data.predictions.run_id"] == first.id
-    assert "data/iris.csv" not in second.artifacts
-    kedro(*words, cwd=project_with_store)
-    third = recorded(project_with_store)[2]
-    assert third.status == "FINISHED" and third.metrics == {}
-    assert len(third.tags["kedro.skipped_nodes"].split(",")) == 7
-    assert catalog.exists()
-
-
-def test_a_champion_that_knows_the_test_rows_is_judged_on_others(
-    project_with_store, kedro
-):
-    nodes = (
-        project_with_store / "src" / PACKAGE / "pipelines" / "data_science" / "nodes.py"
-    )
-    text = nodes.read_text()
-    head = "from sklearn.linear_model import LogisticRegression\n"
-    neighbour = "from sklearn.neighbors import KNeighborsClassifier\n"
-    text = text.replace(head, head + neighbour)
-    new = "KNeighborsClassifier(n_neighbors=1)"
-    nodes.write_text(text.replace("LogisticRegression(**options)", new))
-    kedro("run", cwd=project_with_store)
-    nodes.write_text(text)
-    kedro("run", "--params=split_options.random_state=1", cwd=project_with_store)
-    _, second = recorded(project_with_store)
-    said = second.tags["registry.against"]
-    assert re.search(
-        r"of version 1, on \d+ rows that neither has learnt from"
-        r"|of version 1, which has learnt from \d+ of these 30 rows",
-        said,
-    )
-
-
-def test_a_metric_that_is_no_number_decides_nothing(project_with_store, kedro):
-    kedro("run", cwd=project_with_store)
-    nodes = (
-        project_with_store / "src" / PACKAGE / "pipelines" / "data_science" / "nodes.py"
-    )
-    text = nodes.read_text()
-    was = 'metrics = {"accuracy": accuracy_score(truth, predicted)}'
-    assert was in text
-    nodes.write_text(text.replace(was, 'metrics = {"accuracy": float("nan")}'))
-    done = kedro("run", cwd=project_with_store, ok=False, COLUMNS="300")
-    last = done.stderr.strip().splitlines()[-1]
-    assert done.returncode == 1
-    assert "The new model's accuracy is nan" in last
-    assert recorded(project_with_store)[1].status == "FAILED"
-    assert recorded(project_with_store)[1].tags["failure.node"] == "promote_model"
-
-
 def test_sessions_within_a_run_do_not_wait_for_it(project_with_store, bin_, fork):
     """A node that runs another session, or a process of the same project."""
     nodes = (
@@ -433,26 +242,6 @@ def test_two_pipelines_of_a_callers_run(project_with_store, bin_, fork):
     assert [one.status for one in recorded(project_with_store)] == ["FINISHED"] * 2
 
 
-def test_a_file_that_changes_while_it_is_read_is_noticed(project_with_store, kedro):
-    schema = project_with_store / "src" / PACKAGE / "schema.py"
-    text = schema.read_text()
-    mark = "    labels = data[TARGET]\n"
-    change = (
-        "    from pathlib import Path\n"
-        "    file = Path('data/01_raw/iris.csv')\n"
-        "    file.write_text(file.read_text() + '5.0,3.0,1.0,0.2,setosa\\n')\n"
-    )
-    assert mark in text
-    schema.write_text(text.replace(mark, change + mark))
-    done = kedro(
-        "run", "--pipelines=data_engineering", cwd=project_with_store, COLUMNS="300"
-    )
-    assert "iris.csv has changed while the run read it" in done.stdout
-    (one,) = recorded(project_with_store)
-    said = "unknown: the file changed while the run read it"
-    assert one.tags["data.iris.digest"] == said
-
-
 def test_a_replay_makes_the_inputs_again_that_another_run_had_made(
     project_with_store, kedro
 ):
@@ -488,12 +277,3 @@ def test_a_replay_makes_the_inputs_again_that_another_run_had_made(
     done = kedro("replay", second.id, cwd=project_with_store, ok=False)
     assert done.returncode == 2
     assert "An input is not here as it was: data/01_raw/iris.csv" in done.stderr
-
-
-def test_a_run_of_no_node_cannot_be_replayed(project_with_store, kedro):
-    kedro("run", cwd=project_with_store)
-    kedro("run", "--only-missing-outputs", cwd=project_with_store)
-    done = kedro(
-        "replay", recorded(project_with_store)[1].id, cwd=project_with_store, ok=False
-    )
-    assert done.returncode == 2 and "has run no node" in done.stderr

@@ -11,7 +11,14 @@ from filelock import FileLock
 from packaged import TEMPLATE, tracked
 from runs import NAME, ROOT, build_environment, generate, run
 
-STARTER = ("cookiecutter.json", "prompts.yml", "local_extensions.py", "hooks", TEMPLATE)
+STARTER = (
+    "cookiecutter.json",
+    "prompts.yml",
+    "local_extensions.py",
+    "docs",
+    "hooks",
+    TEMPLATE,
+)
 
 
 def contents(folder: Path) -> dict[str, bytes]:

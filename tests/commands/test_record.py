@@ -8,12 +8,11 @@ import signal
 import sqlite3
 import time
 import zipfile
-from functools import partial
 from pathlib import Path
 
 import pytest
 from run_contents import run_contents
-from runs import AUTHOR, PACKAGE, path_of, recorded, run, start
+from runs import PACKAGE, answer, git, path_of, recorded, run, start
 
 PART = "--pipelines=data_engineering"
 CHILDREN = """
@@ -23,25 +22,6 @@ CHILDREN = """
                 mlflow.log_metric("loss", 1 / (step + 1), step=step)
             mlflow.log_text("a note", "notes/note.txt")
 """
-
-
-def git(project: Path, *words: str) -> str:
-    return run("git", *AUTHOR, *words, cwd=project).stdout.strip()
-
-
-@pytest.fixture
-def kedro(kedro):
-    """Return a function that runs ``kedro`` in a wide window: a message is a line."""
-    return partial(kedro, COLUMNS="300")
-
-
-@pytest.fixture
-def project_in_git(project_with_store) -> Path:
-    """Return a project in git, with a store."""
-    git(project_with_store, "init", "--quiet", "--initial-branch=main")
-    git(project_with_store, "add", "--all")
-    git(project_with_store, "commit", "--quiet", "--message=first")
-    return project_with_store
 
 
 @pytest.fixture
@@ -56,12 +36,6 @@ def project_with_children(project_in_git) -> Path:
 
 def last_line(done) -> str:
     return (done.stdout + done.stderr).strip().splitlines()[-1]
-
-
-def answer(done) -> list[str]:
-    """Return the lines of a command, without Kedro's first ones about logging."""
-    lines = done.stdout.splitlines()
-    return [line for line in lines if not re.match(r"\[\d\d/|\s{20,}INFO", line)]
 
 
 def trained_run(project: Path):

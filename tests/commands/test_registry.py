@@ -9,19 +9,10 @@ from mlflow import MlflowClient
 from runs import PACKAGE, REPO, free_port, path_of, tracking_server
 
 
-@pytest.fixture(scope="module")
-def trained_once(generated, fork, bin_, empty_store, tmp_path_factory) -> Path:
-    """Return a project in which one model has been trained; tests only look at it."""
-    project = shutil.copytree(generated, tmp_path_factory.mktemp("trained") / REPO)
-    shutil.copy(empty_store, project / "mlflow.db")
-    fork.run(bin_ / "kedro", "run", cwd=project, PATH=path_of(bin_))
-    return project
-
-
 @pytest.fixture
-def project(trained_once, tmp_path) -> Path:
-    """Return a copy of it, of the test's own."""
-    return shutil.copytree(trained_once, tmp_path / REPO)
+def project(trained, tmp_path) -> Path:
+    """Return a project in which one model has been trained."""
+    return shutil.copytree(trained, tmp_path / REPO)
 
 
 def client(project: Path) -> MlflowClient:
@@ -79,9 +70,9 @@ def test_a_registry_that_does_not_answer_fails_the_last_node(project, kedro):
 
 @pytest.mark.parametrize("place", ["SQLite", "a server"])
 def test_trainings_at_once_lose_no_version_and_leave_the_best_as_champion(
-    trained_once, project, fork, bin_, tmp_path, place
+    trained, project, fork, bin_, tmp_path, place
 ):
-    train = (trained_once, fork, bin_, tmp_path)
+    train = (trained, fork, bin_, tmp_path)
     if place == "SQLite":
         train_at_once(*train, f"sqlite:///{project}/mlflow.db", known=1)
     else:
@@ -89,12 +80,12 @@ def test_trainings_at_once_lose_no_version_and_leave_the_best_as_champion(
             train_at_once(*train, uri, known=0)
 
 
-def train_at_once(trained_once, fork, bin_, folder, uri: str, known: int) -> None:
+def train_at_once(trained, fork, bin_, folder, uri: str, known: int) -> None:
     """Train in three copies of the project at a time, with one registry."""
     env = {"PATH": path_of(bin_), "MLFLOW_TRACKING_URI": uri}
     trainings = []
     for strength in ("1.0", "0.0001", "0.001"):
-        copy = shutil.copytree(trained_once, folder / strength)
+        copy = shutil.copytree(trained, folder / strength)
         params = f"--params=model_options.C={strength}"
         words = (bin_ / "kedro", "run", params)
         trainings.append(fork.start(*words, cwd=copy, **env))

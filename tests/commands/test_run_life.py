@@ -31,6 +31,8 @@ OWN = ["sequential", "async", "thread", "thread async", "parallel", "parallel sp
 OWN += ["parallel forkserver", "module", "session"]
 JOINED = ["caller's run", "mlflow run", "mlflow run --experiment-name"]
 JOINED += ["mlflow run --run-name", "MLFLOW_EXPERIMENT_NAME"]
+# With these, too, `kedro run` is the same command: one true process shows it.
+SAME = ["async", "thread", "thread async", "parallel"]
 # Workers that are started anew import what their parent was started with.
 TRUE = ["parallel spawn", "parallel forkserver"]
 PART = "--pipelines=data_engineering"
@@ -52,7 +54,7 @@ def launch_forked(fork, bin_, project_with_store):
 
 @pytest.mark.parametrize("launcher", OWN + JOINED)
 def test_success(launcher, project_with_store, bin_, launch_forked):
-    if launcher in JOINED[2:]:  # `mlflow run` alone is a true process
+    if launcher in [*SAME, *JOINED[2:]]:  # `mlflow run` alone is a true process
         result = launch_forked(launcher)
     else:
         result = launch(launcher, bin_, project_with_store)

@@ -16,20 +16,18 @@ GOOD = [5.1, 3.5, 1.4, 0.2]
 
 
 @pytest.fixture(scope="module")
-def trained(generated, bin_, fork, tmp_path_factory):
+def trained_twice(trained, bin_, fork, tmp_path_factory):
     """Return a project with a champion (version 1) and a challenger (version 2)."""
-    project = shutil.copytree(generated, tmp_path_factory.mktemp("trained") / REPO)
-    path = {"PATH": path_of(bin_)}
-    fork.run(bin_ / "kedro", "run", cwd=project, **path)
-    worse = "--params=model_options.C=0.0001"
-    fork.run(bin_ / "kedro", "run", worse, cwd=project, **path)
+    project = shutil.copytree(trained, tmp_path_factory.mktemp("trained") / REPO)
+    words = (bin_ / "kedro", "run", "--params=model_options.C=0.0001")
+    fork.run(*words, cwd=project, PATH=path_of(bin_))
     return project
 
 
 @pytest.fixture
-def project(trained, tmp_path):
+def project(trained_twice, tmp_path):
     """Return a copy of it, of the test's own."""
-    return shutil.copytree(trained, tmp_path / REPO)
+    return shutil.copytree(trained_twice, tmp_path / REPO)
 
 
 @pytest.fixture
@@ -137,13 +135,13 @@ def test_the_parallel_runner_scores_into_one_run(project, score):
     assert made.data.metrics["rows"] == len(scored(project))
 
 
-def test_mlflow_run_scores(project, bin_, tmp_path):
+def test_mlflow_run_scores(project, bin_, fork, tmp_path):
     path = {"PATH": path_of(bin_)}
     uri = {"MLFLOW_TRACKING_URI": f"sqlite:///{project}/mlflow.db"}
     flowers = table(tmp_path / "two flowers.csv", GOOD, GOOD)
     words = ("run", ".", "-e", "score", "--env-manager=local", "-P", f"input={flowers}")
     named = (f"--experiment-name={PACKAGE}", "-P", f"model=models:/{PACKAGE}/2")
-    run(bin_ / "mlflow", *words, *named, cwd=project, **path, **uri)
+    fork.run(bin_ / "mlflow", *words, *named, cwd=project, **path, **uri)
     assert len(scored(project)) == 2
     assert last_run(project).data.tags["model.uri"] == f"models:/{PACKAGE}/2"
 

@@ -13,18 +13,15 @@ from served import (
     SETOSA,
     VIRGINICA,
     champion,
-    on_path,
     serve,
     split,
 )
 
 
 @pytest.fixture(scope="module")
-def trained(generated, bin_, fork, tmp_path_factory):
+def trained(trained, tmp_path_factory):
     """Return a project in which one model has been trained."""
-    project = shutil.copytree(generated, tmp_path_factory.mktemp("served") / REPO)
-    fork.run(bin_ / "kedro", "run", cwd=project, **on_path(bin_))
-    return project
+    return shutil.copytree(trained, tmp_path_factory.mktemp("served") / REPO)
 
 
 @pytest.fixture(scope="module")

@@ -4,25 +4,21 @@
 """
 
 import http.server
-import json
 import os
 import shutil
 import subprocess
 import tempfile
 import threading
 import time
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from runs import (
     METRICS,
-    command,
     free_port,
     recorded,
     run,
-    serving,
     tracking_server,
 )
 
@@ -138,23 +134,6 @@ def test_files_that_workers_save_are_artifacts(kedro, project_with_store):
     folder = project_with_store / "data" / "07_model_output" / "predictions.parquet"
     (saved,) = folder.iterdir()
     assert saved.name == one.tags["kedro.run_id"]
-
-
-def test_the_http_server_of_kedro_records_each_request(project_with_store, bin_):
-    port, log = free_port(), project_with_store.parent / "server.log"
-    _, env = command("sequential", bin_, project_with_store)
-    words = (bin_ / "kedro", "server", "start", "--port", port)
-    options = {"port": port, "log": log, "cwd": project_with_store, **env}
-    with serving(*words, **options) as (url, _):
-        for c in (0.5, 2.0):
-            body = json.dumps({"params": {"model_options": {"C": c}}}).encode()
-            kind = {"Content-Type": "application/json"}
-            request = urllib.request.Request(f"{url}/run", body, kind)
-            assert urllib.request.urlopen(request, timeout=120).status == 200
-    runs = recorded(project_with_store)
-    assert [one.status for one in runs] == ["FINISHED"] * 2
-    assert [one.params["model_options.C"] for one in runs] == ["0.5", "2.0"]
-    assert all(METRICS <= set(one.metrics) for one in runs)
 
 
 LOAD = """

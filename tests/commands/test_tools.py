@@ -8,7 +8,7 @@ import urllib.request
 
 import pytest
 import yaml
-from runs import free_port, path_of, recorded, run, serving
+from runs import free_port, get_json, path_of, recorded, run, serving
 
 # Takes each node's cells from the magic as IPython would show them, and runs them.
 LOAD_NODES = """
@@ -23,32 +23,18 @@ for node in (pipelines["__default__"] + pipelines["score"]).nodes:
 THIRD_PARTY = ("kedro/config/omegaconf_config.py", "Failed to resolve installed pip")
 
 
-@pytest.fixture
-def ran(project, kedro):
-    """Return a project that has trained a model and scored with it."""
-    kedro("run")
-    kedro("run", "--pipelines=score")
-    return project
-
-
-def get(url: str):
-    """Return the JSON that an address answers with."""
-    with urllib.request.urlopen(url, timeout=60) as answer:
-        return json.load(answer)
-
-
 def test_bandit_has_nothing_of_weight_to_say(generated):
     run(sys.executable, "-m", "bandit", "-q", "-ll", "-r", ".", cwd=generated)
 
 
-def test_load_node_gives_cells_that_run(ran, kedro, fork, bin_, tmp_path):
+def test_load_node_gives_cells_that_run(scored_project, kedro, fork, bin_, tmp_path):
     script = tmp_path / "cells.ipy"
     script.write_text(LOAD_NODES)
     words = (bin_ / "python", "-m", "IPython", script)
-    done = fork.run(*words, cwd=ran, PATH=path_of(bin_))
+    done = fork.run(*words, cwd=scored_project, PATH=path_of(bin_))
     loaded = set(re.findall(r"^loaded: (\w+)$", done.stdout, re.M))
     assert {"split_data", "train_model", "promote_model", "score_flowers"} <= loaded
-    described = kedro("registry", "describe", cwd=ran).stdout
+    described = kedro("registry", "describe", cwd=scored_project).stdout
     assert set(re.findall(r"^- (\w+)", described, re.M)) <= loaded
 
 
@@ -107,7 +93,7 @@ def test_the_http_server_takes_dotted_names(project, kedro, bin_, empty_store):
         for body in bodies:
             kind = {"Content-Type": "application/json"}
             data = json.dumps(body).encode()
-            answers.append(get(urllib.request.Request(f"{u}/run", data, kind)))
+            answers.append(get_json(urllib.request.Request(f"{u}/run", data, kind)))
     assert [answer["status"] for answer in answers] == ["success", "failure", "success"]
     assert "Did you mean model_options?" in answers[1]["error"]["message"]
     trained, scored = recorded(project)

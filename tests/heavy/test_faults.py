@@ -53,7 +53,7 @@ def test_one_request_fails_once(scenario, fault, where, bench):
     ]
     request = where if isinstance(where, str) else able[int(where * (len(able) - 1))]
     case, log = bench.run(scenario, request, fault)
-    assert not case.lies, f"{case}\n{log[-6000:]}"
+    assert not case.mismatches, f"{case}\n{log[-6000:]}"
 
 
 GOOD = [("kedro run", "dead", "quality.png"), ("a node raises", "hung", "traceback")]
@@ -63,13 +63,13 @@ GOOD = [("kedro run", "dead", "quality.png"), ("a node raises", "hung", "traceba
 def test_a_server_that_fails_for_good_at_the_end(scenario, fault, file, bench):
     (request,) = (r for r in bench.faults(scenario) if file in r)
     case, log = bench.run(scenario, request, fault)
-    assert not case.lies, f"{case}\n{log[-6000:]}"
+    assert not case.mismatches, f"{case}\n{log[-6000:]}"
 
 
 def test_ctrl_c_while_a_failure_is_recorded(bench):
     (request,) = (r for r in bench.faults("a node raises") if "traceback" in r)
     case, log = bench.run("a node raises", request, "dead", INTERRUPT="1")
-    assert case.afterwards == "FAILED" and not case.lies, f"{case}\n{log[-6000:]}"
+    assert case.afterwards == "FAILED" and not case.mismatches, f"{case}\n{log[-6000:]}"
 
 
 def test_a_server_that_is_dead_at_the_end_of_mlflow_run(bench):
@@ -77,4 +77,4 @@ def test_a_server_that_is_dead_at_the_end_of_mlflow_run(bench):
     hurry = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2"}  # MLflow's own: four minutes
     case, log = bench.run("mlflow run", request, "dead", **hurry)
     assert case.status == "RUNNING" and case.afterwards == "FINISHED", log[-6000:]
-    assert not case.lies, f"{case}\n{log[-6000:]}"
+    assert not case.mismatches, f"{case}\n{log[-6000:]}"

@@ -1,8 +1,15 @@
-"""A hundred short runs at once, in two folders and four processes: each has its own."""
+"""Many runs at once, in one folder or in two: each has its own data."""
 
+import json
+import re
 import shutil
 
+import pytest
+from own_data import check_own, check_waits, start_all, train_alone
 from runs import METRICS, PACKAGE, path_of, recorded
+
+VALUES = ["0.001", "0.01", "0.1", "1", "10", "100"]
+VERSIONED = "  versioned: true\n"
 
 SCRIPT = """
 import sys
@@ -34,8 +41,6 @@ print(json.dumps(found))
 def test_a_hundred_runs_at_once_record_what_is_their_own(
     generated, empty_store, fork, bin_, tmp_path
 ):
-    import json
-
     projects = [tmp_path / name / "iris-flowers" for name in ("one", "two")]
     started = []
     for project in projects:
@@ -68,3 +73,67 @@ def test_a_hundred_runs_at_once_record_what_is_their_own(
         scores = {one.tags["registry.version"]: one.metrics["accuracy"] for one in runs}
         assert len(scores) == 50
     assert len(by_parameter) == 50
+
+
+@pytest.fixture(scope="module")
+def alone(generated, empty_store, fork, bin_, tmp_path_factory):
+    """Return the metrics of a lone training for each value of C."""
+    folder = tmp_path_factory.mktemp("alone") / "iris-flowers"
+    project = shutil.copytree(generated, folder)
+    shutil.copy(empty_store, project / "mlflow.db")
+    return train_alone(VALUES, project, fork, bin_)
+
+
+@pytest.fixture
+def at_once(fork, bin_, project_with_store):
+    """Return a function that starts ``kedro`` once for each list of options."""
+    return lambda *lists: start_all(fork, bin_, project_with_store, lists)
+
+
+@pytest.mark.parametrize("runner", ["Sequential", "Thread", "Parallel"])
+def test_trainings_at_once_record_their_own_numbers(
+    runner, project_with_store, at_once, alone
+):
+    options = ("run", f"--runner={runner}Runner")
+    started = at_once(*((*options, f"--params=model_options.C={c}") for c in VALUES))
+    assert [one.wait() for one in started] == [0] * len(VALUES)
+    check_own(project_with_store, recorded(project_with_store), alone)
+    check_waits(started)
+
+
+@pytest.mark.parametrize("runner", ["Sequential", "Thread", "Parallel"])
+def test_versioned_trainings_run_side_by_side(
+    runner, project_with_store, at_once, alone, kedro
+):
+    catalog = project_with_store / "conf" / "base" / "catalog.yml"
+    names = "train test model model_uri predictions metrics promotion"
+    names += " confusion_matrix quality"
+    entry = rf"^({'|'.join(names.split())}):\n(  type: .*\n)"
+    text, count = re.subn(
+        entry, rf"\1:\n\2{VERSIONED}", catalog.read_text(), flags=re.M
+    )
+    assert count == 9
+    catalog.write_text(text)
+    options = ("run", f"--runner={runner}Runner")
+    values = [*VALUES, "1", "100"]
+    started = at_once(*((*options, f"--params=model_options.C={c}") for c in values))
+    assert [one.wait() for one in started] == [0] * len(values)
+    check_own(project_with_store, recorded(project_with_store), alone)
+    assert not [s for s in started if "Waiting" in s.completed().stdout]
+    one = next(
+        o
+        for o in recorded(project_with_store)
+        if o.params["model_options.C"] == "0.001"
+    )
+    version = one.tags["kedro.run_id"]
+    pinned = ",".join(f"{name}:{version}" for name in ("model", "train", "test"))
+    kedro(
+        "run",
+        "--from-nodes=log_model,predict",
+        f"--load-versions={pinned}",
+        cwd=project_with_store,
+    )
+    again = recorded(project_with_store)[-1]
+    assert again.tags["data.model.version"] == version
+    assert again.tags["data.model.run_id"] == one.id
+    assert {name: again.metrics[name] for name in METRICS} == alone["0.001"]

@@ -1,14 +1,11 @@
 """A run goes to another machine, and is replayed in an environment of its own."""
 
-import re
 import shutil
-from functools import partial
 from pathlib import Path
 
-import pytest
 from recipes import ask
 from run_contents import run_contents
-from runs import AUTHOR, PACKAGE, build_environment, path_of, recorded, run
+from runs import PACKAGE, answer, build_environment, git, path_of, recorded, run
 
 PART = "--pipelines=data_engineering"
 FLOWER = {
@@ -17,31 +14,6 @@ FLOWER = {
     "petal_length": 1.4,
     "petal_width": 0.2,
 }
-
-
-def git(project: Path, *words: str) -> str:
-    return run("git", *AUTHOR, *words, cwd=project).stdout.strip()
-
-
-@pytest.fixture
-def kedro(kedro):
-    """Return a function that runs ``kedro`` in a wide window: a message is a line."""
-    return partial(kedro, COLUMNS="300")
-
-
-@pytest.fixture
-def project_in_git(project_with_store) -> Path:
-    """Return a project in git, with a store."""
-    git(project_with_store, "init", "--quiet", "--initial-branch=main")
-    git(project_with_store, "add", "--all")
-    git(project_with_store, "commit", "--quiet", "--message=first")
-    return project_with_store
-
-
-def answer(done) -> list[str]:
-    """Return the lines of a command, without Kedro's first ones about logging."""
-    lines = done.stdout.splitlines()
-    return [line for line in lines if not re.match(r"\[\d\d/|\s{20,}INFO", line)]
 
 
 def test_a_run_goes_to_another_machine(

@@ -47,7 +47,7 @@ def test_spark_scores_a_table_as_the_project_does(
     (tmp_path / "spark-defaults.conf").write_text(SPARK)
     kedro("run")
     monkeypatch.setattr(recipes, "PAGE", PAGE)
-    title = "How do I score a table on Spark?"
+    title = "Score a table on Spark"
     here = {"SPARK_LOCAL_IP": "127.0.0.1", "SPARK_CONF_DIR": str(tmp_path)}
     type_in(project, spark, title, **here)
 

@@ -1,25 +1,8 @@
 """Type checkers, Kedro-Viz and uv: they need the packages of the project's groups."""
 
-import json
 import sys
-import urllib.request
 
-import pytest
-from runs import PACKAGE, free_port, path_of, run, serving
-
-
-@pytest.fixture
-def ran(project, kedro):
-    """Return a project that has trained a model and scored with it."""
-    kedro("run")
-    kedro("run", "--pipelines=score")
-    return project
-
-
-def get(url: str):
-    """Return the JSON that an address answers with."""
-    with urllib.request.urlopen(url, timeout=60) as answer:
-        return json.load(answer)
+from runs import PACKAGE, free_port, get_json, path_of, run, serving
 
 
 def test_pyright_has_nothing_to_say(generated, workbench):
@@ -33,18 +16,18 @@ def test_mypy_has_nothing_to_say(generated, workbench, tmp_path):
     run(sys.executable, "-m", "mypy", python, cache, cwd=generated)
 
 
-def test_kedro_viz_shows_layers_and_previews(ran, workbench):
+def test_kedro_viz_shows_layers_and_previews(scored_project, workbench):
     # Kedro-Viz takes no port above those that are registered.
     port = next(port for port in iter(free_port, None) if port <= 49151)
-    log = ran.parent / "viz.log"
+    log = scored_project.parent / "viz.log"
     words = (workbench / "kedro", "viz", "run", "--no-browser", f"--port={port}")
-    options = {"health": "api/main", "cwd": ran, "PATH": path_of(workbench)}
+    options = {"health": "api/main", "cwd": scored_project, "PATH": path_of(workbench)}
     with serving(*words, port=port, log=log, **options) as (url, _):
-        nodes = get(f"{url}/api/main")["nodes"]
-        nodes += get(f"{url}/api/pipelines/score")["nodes"]
+        nodes = get_json(f"{url}/api/main")["nodes"]
+        nodes += get_json(f"{url}/api/pipelines/score")["nodes"]
         data = {node["name"]: node for node in nodes if node["type"] == "data"}
         for node in data.values():
-            node |= get(f"{url}/api/nodes/{node['id']}")
+            node |= get_json(f"{url}/api/nodes/{node['id']}")
     layers = {name: node["layer"] for name, node in data.items()}
     assert layers["iris"] == layers["new_flowers"] == "raw"
     assert None not in layers.values()

@@ -26,18 +26,20 @@ from runs import run as run_command
 STEERING = ("MLFLOW_", "KEDRO_")
 MEMORY = Path("/dev/shm")  # a file system in memory, where temporary files cost less
 
+# Most objects live until the end; the search for garbage among them costs a tenth.
+gc.set_threshold(20_000, 50, 100)
+
 if MEMORY.is_dir() and shutil.disk_usage(MEMORY).free > 2e9:
     os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(MEMORY))
 
 
 def pytest_collection_finish() -> None:
-    """Leave what was imported for the tests out of the search for garbage."""
-    gc.collect()
+    """Leave what was imported for the tests out of the search."""
     gc.freeze()
 
 
 def pytest_sessionfinish() -> None:
-    """Do not search for garbage at the end: that takes seconds."""
+    """Leave the process without searching once more."""
     gc.freeze()
 
 
@@ -71,14 +73,14 @@ def importable(generated) -> Iterator[None]:
     sys.path.remove(str(generated / "src"))
 
 
-@pytest.fixture(scope="session", autouse=True)
-def schema_revision() -> None:
-    """Have MLflow find its newest schema once, not for each store's address."""
+@pytest.fixture(scope="session")
+def empty_store(empty_store) -> Path:
+    """Return an empty store; MLflow looks for its newest schema once, not for each."""
     from mlflow.store.db import utils
 
-    utils._get_latest_schema_revision = functools.cache(
-        utils._get_latest_schema_revision
-    )
+    newest = functools.cache(utils._get_latest_schema_revision)
+    utils._get_latest_schema_revision = newest
+    return empty_store
 
 
 def end_active_runs() -> None:
@@ -146,6 +148,16 @@ def tracking_package(importable) -> ModuleType:
 def tracking(tracking_package) -> ModuleType:
     """Return ``tracking_package``; test files override this to prepare it."""
     return tracking_package
+
+
+@pytest.fixture
+def active_run(project):
+    """Return an MLflow run of the project's store, which is active."""
+    import mlflow
+
+    mlflow.set_tracking_uri(f"sqlite:///{project}/mlflow.db")
+    with mlflow.start_run() as run:
+        yield run
 
 
 def make_project(generated: Path, empty_store: Path, folder: Path) -> Path:
@@ -293,8 +305,12 @@ def server(empty_store, tmp_path) -> Iterator[LocalServer]:
 
 
 @pytest.fixture
-def messages() -> Iterator[list[str]]:
+def messages(importable) -> Iterator[list[str]]:
     """Return what the package logs, at INFO and above."""
+    from kedro.framework import project as kedro_project
+
+    if kedro_project.PACKAGE_NAME != PACKAGE:  # this takes the handlers of loggers away
+        kedro_project.configure_project(PACKAGE)
     said: list[str] = []
     handler = logging.Handler()
     handler.emit = lambda record: said.append(record.getMessage())  # type: ignore

@@ -369,3 +369,47 @@ def test_outside_of_git_nothing_differs(session_run, runs_of):
     assert "git.dirty" not in one.tags and "git.diff" not in one.tags
     assert "environment/code.diff" not in one.artifacts
     assert "environment/run.json" in one.artifacts
+
+
+@pytest.fixture
+def one_commit(tmp_path) -> Path:
+    """Return a folder in git with one commit."""
+    folder = tmp_path / "repository"
+    folder.mkdir()
+    (folder / "file").write_text("one")
+    git(folder, "init", "--quiet", "--initial-branch=main")
+    git(folder, "add", "--all")
+    git(folder, "commit", "--quiet", "--message=first")
+    return folder
+
+
+def test_git_state_of_a_clean_and_of_a_changed_folder(tracking, one_commit):
+    head = git(one_commit, "rev-parse", "HEAD")
+    clean = {"mlflow.source.git.commit": head, "mlflow.source.git.branch": "main"}
+    assert tracking.code.git_state(one_commit) == clean | {"git.dirty": "false"}
+    (one_commit / "new").touch()
+    assert tracking.code.git_state(one_commit) == clean | {"git.dirty": "true"}
+
+
+def test_git_state_names_the_remote_without_its_password(tracking, one_commit):
+    git(one_commit, "remote", "add", "origin", "https://me:hidden@example.com/a.git")
+    url = tracking.code.git_state(one_commit)["mlflow.source.git.repoURL"]
+    assert "example.com/a.git" in url and "hidden" not in url
+
+
+def test_a_detached_commit_has_no_branch(tracking, one_commit):
+    git(one_commit, "checkout", "--quiet", "--detach")
+    state = tracking.code.git_state(one_commit)
+    assert "mlflow.source.git.branch" not in state and state["git.dirty"] == "false"
+
+
+def test_a_repository_without_a_commit_has_no_state(tracking, tmp_path):
+    git(tmp_path, "init", "--quiet")
+    assert tracking.code.git_state(tmp_path) == {}
+
+
+def test_no_git_no_state(tracking, one_commit, monkeypatch):
+    monkeypatch.setenv("PATH", "")
+    assert tracking.code.git_state(one_commit) == {
+        "git.unavailable": "git is not installed"
+    }

@@ -153,7 +153,7 @@ def test_a_worse_version_is_challenger(session_run, project, caplog):
 
     caplog.set_level("INFO")
     weak = {"model_options": {"C": 0.0001}}
-    session_run(runtime_params=weak, runner=ThreadRunner())
+    session_run(runtime_params=weak, runner=ThreadRunner(), to_nodes=["promote_model"])
     assert f"Model {PACKAGE} version 2 is challenger: accuracy" in caplog.text
     assert aliases() == {"champion": 1, "challenger": 2}
     best, worse = versions()
@@ -202,7 +202,7 @@ def test_a_model_is_registered_once(promote, uris):
     "part",
     [
         {"pipeline_names": ["score"]},
-        {"from_nodes": ["predict"]},
+        {"from_nodes": ["report_accuracy"]},
         {"only_missing_outputs": True},
     ],
     ids=str,

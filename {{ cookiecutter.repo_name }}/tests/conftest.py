@@ -35,7 +35,7 @@ def context(store):
 @pytest.fixture(scope="session")
 def parameters(context):
     """Return the options of parameters.yml."""
-    return context.params
+    return context.config_loader["parameters"]
 
 
 @pytest.fixture(scope="session")

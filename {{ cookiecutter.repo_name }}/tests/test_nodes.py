@@ -50,8 +50,7 @@ def test_the_model_learns_and_what_decides_is_measured(iris, parameters):
     metrics = nodes.measure(test, predictions)
     assert all(math.isfinite(value) for value in metrics.values())
     guessed = nodes.measure(test, predictions.sample(frac=1, random_state=0))
-    given = parameters["promote_options"]
-    options = given if isinstance(given, dict) else vars(given)  # typed by their node
+    options = parameters["promote_options"]
     ahead = metrics[options["metric"]] - guessed[options["metric"]]
     assert ahead > 0 if options["better"] == "more" else ahead < 0
 

@@ -25,7 +25,7 @@ class Folder:
     Attributes:
         files: The files' paths.
         read: Returns the ``Chunks`` of a file.
-        report: Takes the number of rows when all files have been written.
+        report: Is called with the number of rows when all files have been written.
     """
 
     files: list[str]
@@ -48,10 +48,10 @@ class Folder:
 
 
 class FolderDataset(AbstractDataset[Folder, Folder]):
-    """A folder of CSV or Parquet files, which the cluster's workers share out.
+    """A folder of CSV or Parquet files, which the workers of a cluster read and write.
 
-    A worker reads and writes a file at a time, in chunks. The workers need neither the
-    project nor a copy of it: its functions go to them with the work.
+    A worker handles one file at a time, in chunks. The project need not be installed on
+    the workers: its functions are sent with the work.
     """
 
     def __init__(
@@ -116,12 +116,12 @@ class FolderDataset(AbstractDataset[Folder, Folder]):
         write = partial(copy_file, self._fs, data.read)
         try:
             tasks = client.map(write, data.files, targets, pure=False)
-            rows = sum(client.gather(tasks))
+            counts: Any = client.gather(tasks)
         except (CancelledError, OSError, TimeoutError) as error:
             raise DatasetError(f"the cluster at {self._scheduler}: {error}") from error
         for left in set(self._fs.find(folder)) - set(targets):  # by killed workers
             self._fs.rm(left)
-        return rows
+        return sum(counts)
 
     def _describe(self) -> dict[str, Any]:
         return {"filepath": self._folder, "scheduler": self._scheduler}

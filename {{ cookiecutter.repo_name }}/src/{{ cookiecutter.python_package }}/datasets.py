@@ -8,13 +8,12 @@ import uuid
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import chain
-from typing import Any
+from typing import Any, NewType
 
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 from kedro.io import Version
-from kedro_datasets._typing import TablePreview
 from kedro_datasets.pandas import CSVDataset
 from pyarrow import csv as arrow_csv
 from pyarrow import parquet
@@ -29,16 +28,17 @@ MARKS = {
 }
 
 Score = Callable[[pd.DataFrame], pd.DataFrame]
+TablePreview = NewType("TablePreview", dict)  # Kedro-Viz goes by this name
 
 
 @dataclass
 class Chunks:
-    """A table of a file, read chunk by chunk each time that it is iterated over.
+    """A table in a file. Each iteration reads it again, chunk by chunk.
 
     Attributes:
         path: The file, for messages.
         schema: Its columns.
-        read: Returns its rows, as tables of Arrow: an empty one if there are none.
+        read: Returns its rows, as tables of Arrow.
         decimal: The decimal point of numbers in columns of text.
     """
 
@@ -58,17 +58,17 @@ class Chunks:
         columns: list[str],
         report: Callable[[int], None] | None = None,
     ) -> "Chunks":
-        """Append the columns that a function computes, as the chunks are read.
+        """Append the columns that a function computes while the chunks are read.
 
         Args:
-            function: Takes a pandas table of ``columns`` and returns one of as many
-                rows. Where the file has no rows or lacks a column, it gets the whole
-                header without rows.
-            columns: What the function needs. All others stay in Arrow, as they are.
-            report: Takes the number of rows when all have been read.
+            function: Takes a pandas table of ``columns``, and returns a table with as
+                many rows. If the file has no rows or lacks a column, the function gets
+                the whole header without rows, and should refuse it.
+            columns: What the function needs. All other columns stay as they are.
+            report: Is called with the number of rows when all have been read.
 
         Raises:
-            ValueError: Names the file, the rows, and what the function has refused.
+            ValueError: Names the file, the rows, and why the function refused them.
         """
 
         def read() -> Iterator[pa.Table]:
@@ -118,19 +118,20 @@ class Chunks:
             raise ValueError(f"{where}: {error}") from error
 
     def _plain(self, column: pa.ChunkedArray) -> pa.ChunkedArray:
-        """Return numbers as Python writes them; 1.234 is none among decimal commas."""
+        """Give numbers a decimal point; beside decimal commas, 1.234 is no number."""
         if pa.types.is_dictionary(column.type):
             return column.cast(column.type.value_type)
         if self.decimal == "." or not pa.types.is_string(column.type):
             return column
-        plain = pc.replace_substring(column, ".", "?")
-        return pc.replace_substring(plain, self.decimal, ".")
+        replace: Any = pc.replace_substring  # type: ignore
+        return replace(replace(column, ".", "?"), self.decimal, ".")
 
 
 class ChunkedDataset(CSVDataset):
-    """A CSV or Parquet file, by its name, that Arrow reads and writes in chunks.
+    """A CSV or Parquet file that is read and written in chunks.
 
-    The columns of a CSV file are text, and so come out as they went in.
+    The file's name decides on the format. All columns of a CSV file are read as text,
+    so that they are written as they were read.
     """
 
     def __init__(
@@ -145,7 +146,7 @@ class ChunkedDataset(CSVDataset):
     ) -> None:
         """Take the arguments of ``pandas.CSVDataset``.
 
-        Of ``load_args`` a CSV file knows ``sep``, ``decimal`` and ``encoding``.
+        The ``load_args`` of a CSV file are ``sep``, ``decimal`` and ``encoding``.
         """
         check_options(load_args or {})
         super().__init__(
@@ -166,15 +167,15 @@ class ChunkedDataset(CSVDataset):
         """Write tables one below the other; if one raises, the old file stays."""
         write_file(self._fs, self._get_save_path().as_posix(), data)
 
-    def preview(self, nrows: int = 5) -> TablePreview:
+    def preview(self, nrows: int = 5) -> TablePreview:  # type: ignore
         """Return the first rows for Kedro-Viz."""
         table = next(iter(self.load())).slice(0, nrows)
         frame: Any = table.to_pandas(ignore_metadata=True)
-        return frame.to_dict(orient="split")
+        return TablePreview(frame.to_dict(orient="split"))
 
 
 def check_options(given: dict[str, Any]) -> None:
-    """Refuse ``load_args`` that are not known, or cannot be."""
+    """Refuse ``load_args`` that are unknown or have impossible values."""
     for name, value in given.items():
         if name not in OPTIONS:
             close = difflib.get_close_matches(str(name).lower(), OPTIONS, 1)

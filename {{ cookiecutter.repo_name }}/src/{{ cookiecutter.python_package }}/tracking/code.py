@@ -127,7 +127,9 @@ def installed_packages(project: Path) -> str:
 
 
 @functools.lru_cache(maxsize=1)
-def _requirement_lines(state: tuple[tuple[str, int], ...]) -> list[tuple[str, ...]]:
+def _requirement_lines(
+    state: tuple[tuple[str, int], ...],
+) -> list[tuple[str, str, str]]:
     """Return name, source and line of every package; a millisecond for each.
 
     Args:

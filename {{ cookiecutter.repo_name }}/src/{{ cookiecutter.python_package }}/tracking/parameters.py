@@ -23,7 +23,7 @@ def flatten(parameters: dict[str, Any]) -> dict[str, str]:
     names and values are cut, and secrets are hidden.
     """
     flat: dict[str, str] = {}
-    todo = [("", parameters, "")]
+    todo: list[tuple[str, Any, str]] = [("", parameters, "")]
     while todo:  # not by recursion, which has an end
         name, value, secret = todo.pop()
         value = value.model_dump() if hasattr(value, "model_dump") else value

@@ -47,8 +47,9 @@ class PromoteOptions:
         from mlflow.exceptions import MlflowException
         from mlflow.utils.validation import _validate_model_name
 
+        name: Any = self.name if isinstance(self.name, str) else None
         try:
-            _validate_model_name(self.name if isinstance(self.name, str) else None)
+            _validate_model_name(name)
         except MlflowException as error:
             message = f"promote_options.name: {redact.first_line(error)}"
             raise ClickException(message) from error

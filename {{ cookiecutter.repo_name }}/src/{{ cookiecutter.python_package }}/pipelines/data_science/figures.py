@@ -105,7 +105,7 @@ def plot_precision_and_recall(
         PrecisionRecallDisplay.from_predictions(
             names == name,
             likely,
-            name=name.removeprefix("probability_"),
+            name=str(name).removeprefix("probability_"),
             ax=ax,
             drop_intermediate=True,
         )
@@ -117,7 +117,7 @@ def plot_calibration(ax: Axes, test: pd.DataFrame, probabilities: pd.DataFrame) 
     names = data_science.label_names(test[TARGET])
     for name, likely in probabilities.items():
         CalibrationDisplay.from_predictions(
-            names == name, likely, name=name.removeprefix("probability_"), ax=ax
+            names == name, likely, name=str(name).removeprefix("probability_"), ax=ax
         )
     ax.set(title="Calibration", xlabel="predicted probability")
     ax.set(ylabel="observed share")

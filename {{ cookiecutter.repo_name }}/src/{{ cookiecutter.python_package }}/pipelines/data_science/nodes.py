@@ -109,7 +109,7 @@ def measure(test: pd.DataFrame, predictions: pd.DataFrame) -> dict[str, float]:
     metrics |= {"precision_macro": precision, "recall_macro": recall, "f1_macro": f1}
     probabilities = predictions.drop(columns=TARGET).sort_index(axis="columns")
     if not probabilities.empty:
-        species = [name.removeprefix("probability_") for name in probabilities]
+        species = [str(name).removeprefix("probability_") for name in probabilities]
         metrics["log_loss"] = log_loss(truth, probabilities, labels=species)
     return {name: float(value) for name, value in metrics.items()}
 

@@ -37,12 +37,12 @@ def score_flowers(new_flowers: Any, options: ScoreOptions) -> Any:
         options: Which model predicts.
 
     Returns:
-        The same, with the columns of ``predict_species``. They are predicted as they
-        are saved.
+        The same rows with the columns of ``predict_species``, which are computed while
+        the rows are saved.
 
     Raises:
         ClickException: There is no such model.
-        ValueError: A chunk is refused: names the input, rows, and column at fault.
+        ValueError: A chunk was refused; names the file, the rows and the columns.
     """
     model = tracking.load_model(options.model)
     run_id = (mlflow.active_run() or mlflow.start_run()).info.run_id  # in notebooks too
@@ -50,7 +50,7 @@ def score_flowers(new_flowers: Any, options: ScoreOptions) -> Any:
         logger.info("The model has no probabilities: their column is left out.")
 
     def report(rows: int) -> None:
-        mlflow.log_metric("rows", rows, run_id=run_id)  # no longer active by then
+        mlflow.log_metric("rows", rows, run_id=run_id)  # not active any more
 
     return new_flowers.with_columns(partial(predict_species, model), FEATURES, report)
 
@@ -63,7 +63,7 @@ def predict_species(model: Any, flowers: pd.DataFrame) -> pd.DataFrame:
     if probabilities.empty:
         return answers
     # That of the species, which need not be the highest.
-    names = data_science.label_names(answers[TARGET])
+    names = pd.Index(data_science.label_names(answers[TARGET]))
     column = probabilities.columns.get_indexer(names)
     own = probabilities.to_numpy()[range(len(column)), column]
     return answers.assign(probability=own)

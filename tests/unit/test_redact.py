@@ -1,5 +1,6 @@
 """``tracking.redact``: secrets are hidden wherever they stand; the rest stays."""
 
+import os
 from dataclasses import dataclass
 
 import pytest
@@ -251,3 +252,37 @@ def test_a_user_is_hidden_with_the_password_that_is_known(tracking, monkeypatch)
     assert tracking.redact.mask(tracking.redact.mask(address)) == tracking.redact.mask(
         address
     )
+
+
+URI = "MLFLOW_TRACKING_URI"
+
+
+MASKED = {
+    "http://me:secret@host/api": "http://***@host/api",
+    "http://me:sec/ret@host:5000 said no": "http://***@host:5000 said no",
+    "postgresql+psycopg2://u:p@ss@h/db": "postgresql+psycopg2://***@h/db",
+    "mysql://host/db?user=me&password=secret": "mysql://host/db?user=***&password=***",
+    "'sqlite:///a b.db' and nothing else": "'sqlite:///a b.db' and nothing else",
+    "token=abc, api_key=def": "token=***, api_key=***",
+}
+
+
+@pytest.mark.parametrize("text, shown", MASKED.items())
+def test_credentials_of_addresses_are_masked(tracking, text, shown):
+    assert tracking.redact.mask(text) == shown
+
+
+def test_credentials_of_variables_are_masked_wherever_they_stand(tracking):
+    os.environ["MLFLOW_TRACKING_PASSWORD"] = "hunter2"
+    os.environ["MLFLOW_TRACKING_TOKEN"] = "a+b(c"
+    os.environ[URI] = "http://me:p%40ss@host"
+    said = tracking.redact.mask(
+        "hunter2 in 'a+b(c', p@ss and p%40ss, but not in hunter22"
+    )
+    assert said == "*** in '***', *** and ***, but not in hunter22"
+
+
+def test_the_first_line_of_an_error_has_no_credentials(tracking):
+    error = ValueError("no answer from http://me:secret@host\nand much more")
+    assert tracking.redact.first_line(error) == "no answer from http://***@host"
+    assert tracking.redact.first_line(ValueError()) == "ValueError"

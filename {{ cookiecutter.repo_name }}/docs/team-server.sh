@@ -1,0 +1,1 @@
+{{ page("team-server.sh") }}
