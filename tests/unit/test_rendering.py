@@ -31,6 +31,7 @@ Dockerfile
 MLproject
 README.md
 check.py
+compare_branches.py
 conda.yaml
 conf/base/catalog.yml
 conf/base/globals.yml
