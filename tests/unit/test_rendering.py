@@ -63,7 +63,7 @@ docs/mlflow-run.md
 docs/orchestrators.md
 docs/record.md
 docs/run-life.md
-docs/runs.md
+docs/comparing.md
 docs/serving.md
 docs/spark.md
 docs/team-server.sh
