@@ -15,7 +15,7 @@ from click import ClickException
 from kedro.config import MissingConfigException
 from kedro.framework.project import settings
 
-from . import client, database, environment
+from . import client, database, environment, names
 
 # The keys of mlflow.yml, and their types.
 SETTINGS: dict[str, Any] = {
@@ -109,7 +109,7 @@ def experiment_id(config: dict[str, Any], project: Path) -> str:
 
     mlflow_client, uri = MlflowClient(), os.environ["MLFLOW_TRACKING_URI"]
     name = os.environ.get("MLFLOW_EXPERIMENT_NAME") or config.get("experiment_name")
-    name = name or __name__.partition(".")[0]
+    name = name or names.project_package()
     experiment: Experiment | None
     if given := environment.user_env("MLFLOW_EXPERIMENT_ID"):
         experiment = mlflow_client.get_experiment(given)
