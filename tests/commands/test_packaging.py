@@ -32,7 +32,10 @@ def test_wheel_holds_the_starter_its_library_and_nothing_else(dist):
     with zipfile.ZipFile(path) as wheel:
         files = {n: wheel.read(n) for n in wheel.namelist() if ".dist-info/" not in n}
     expected = {f"mlflow_iris/{name}": name for name in tracked(*STARTER)}
-    for folder, inside in (("plugin", "mlflow_iris"), (LIBRARY, "mlflow_iris/tracking")):
+    for folder, inside in (
+        ("plugin", "mlflow_iris"),
+        (LIBRARY, "mlflow_iris/tracking"),
+    ):
         for name in tracked(folder):
             expected[name.replace(folder, inside)] = name
     assert "mlflow_iris/tracking/commands/runs.py" in expected
