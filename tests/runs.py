@@ -97,6 +97,12 @@ def path_of(bin_: Path) -> str:
     return f"{bin_}{os.pathsep}{os.environ['PATH']}"
 
 
+def lint_workflow(file: Path):
+    """Check a workflow with actionlint, which checks its scripts with shellcheck."""
+    path = path_of(Path(sys.executable).parent)
+    return run("actionlint", "-no-color", file, cwd=file.parent, ok=False, PATH=path)
+
+
 def start(*command, cwd: Path, output=subprocess.DEVNULL, **changes: str):
     """Start a command in the clean environment, as the leader of a process group."""
     return subprocess.Popen(

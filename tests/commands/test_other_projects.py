@@ -29,9 +29,9 @@ def project(fork, bin_, empty_store, tmp_path) -> Path:
 def other_kedro(fork, bin_, site, project):
     """Return a function that runs ``kedro`` where the library is installed."""
 
-    def command(*words: str, ok: bool = True, **changes: str):
+    def command(*words: str, cwd: Path = project, ok: bool = True, **changes: str):
         env = {"PATH": path_of(bin_), "PYTHONPATH": str(site), "COLUMNS": "300"}
-        return fork.run(bin_ / "kedro", *words, cwd=project, ok=ok, **env, **changes)
+        return fork.run(bin_ / "kedro", *words, cwd=cwd, ok=ok, **env, **changes)
 
     return command
 
@@ -94,7 +94,8 @@ def test_the_commands_come_with_the_hooks(other_kedro, project):
     listed = commands_listed(other_kedro("--help").stdout)
     assert [listed.count(name) for name in OURS] == [1, 1, 1, 1]
     other_kedro("run")
-    other_kedro("run", "--params=vat=0.5")
+    said = other_kedro("run", "--params=vat=0.5,taxes=1").stdout
+    assert "taxes" in said  # warnings of the library are shown as the project's own
     assert len(answer(other_kedro("runs"))) >= 3
     first, second = recorded(project)
     compared = other_kedro("runs", "diff", first.id, second.id, ok=False)
@@ -103,6 +104,16 @@ def test_the_commands_come_with_the_hooks(other_kedro, project):
     file = project / "run.zip"
     other_kedro("share", second.id, f"--output={file}")
     assert file.stat().st_size
+
+
+def test_the_log_has_the_lines_of_the_library(other_kedro, project):
+    """Kedro shows INFO lines of the project's package and its own alone."""
+    orders.add_hooks(project, "mlflow_iris.tracking")
+    other_kedro("run")
+    moved = project.with_name("moved")
+    shutil.copytree(project, moved)
+    said = other_kedro("run", cwd=moved).stdout
+    assert "The store has moved here from" in said
 
 
 def test_conf_may_be_elsewhere(other_kedro, project):

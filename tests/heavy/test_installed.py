@@ -81,7 +81,9 @@ def test_models_name_what_they_need(project, plain):
 
 
 def test_without_skops_all_but_saving_a_model_works(project, wheel, tmp_path):
-    theirs = build_environment(tmp_path / "no skops", wheel, "mlflow>=3.17,<4", *KEDRO)
+    theirs = build_environment(tmp_path / "no skops", f"{wheel}[tracking]", *KEDRO)
+    uninstall = ("uv", "pip", "uninstall", "--quiet", "skops")
+    run(*uninstall, f"--python={theirs / 'python'}", cwd=tmp_path)
     options = {"cwd": project, "PATH": path_of(theirs), "COLUMNS": "300"}
     run(theirs / "kedro", "run", **options)
     (one,) = recorded(project)

@@ -22,6 +22,7 @@ else:
 
 FILES = f"""
 .dockerignore
+.gitattributes
 .github/dependabot.yml
 .github/workflows/ci.yml
 .gitignore

@@ -14,6 +14,7 @@ from urllib.parse import unquote, urlsplit
 from click import ClickException
 from kedro.config import MissingConfigException
 from kedro.framework.project import settings
+from packaging.utils import canonicalize_name
 
 from . import client, database, environment, names
 
@@ -161,12 +162,9 @@ def artifact_location(name: str, configured: str | None, project: Path) -> str |
 
 def warn_of_kedro_mlflow() -> None:
     """Warn if the plugin kedro-mlflow would record the same runs."""
-    installed = {
-        entry.dist.name for entry in entry_points(group="kedro.hooks") if entry.dist
-    }
-    switched_off = {
-        name.replace("_", "-") for name in settings.DISABLE_HOOKS_FOR_PLUGINS
-    }
+    plugins = (entry.dist for entry in entry_points(group="kedro.hooks"))
+    installed = {canonicalize_name(plugin.name) for plugin in plugins if plugin}
+    switched_off = set(map(canonicalize_name, settings.DISABLE_HOOKS_FOR_PLUGINS))
     if "kedro-mlflow" in installed - switched_off:
         logger.warning(
             "The plugin kedro-mlflow is installed: it records the same runs and reads "

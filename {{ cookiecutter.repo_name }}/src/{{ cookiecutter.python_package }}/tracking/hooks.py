@@ -50,6 +50,9 @@ class MLflowRunHooks:
             raise ClickException(
                 'MLflow is not installed: pip install "mlflow>=3.17,<4"'
             )
+        library = logging.getLogger(__name__.partition(".")[0])
+        if library.level == logging.NOTSET:  # Kedro sets that of the project's package
+            library.setLevel(logging.INFO)
         # skops looks for these functions in one loaded module after another.
         import scipy.special  # noqa: F401
 
