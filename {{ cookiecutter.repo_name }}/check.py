@@ -122,7 +122,8 @@ def exports() -> dict[str, str]:
     given = os.environ.get
     uri = given("MLFLOW_TRACKING_URI") or configured_uri()
     database = uri.startswith(("sqlite", *DATABASES))
-    inside = uri.startswith(f"sqlite:///{PROJECT.as_posix()}/")
+    here = PROJECT.as_posix()
+    inside = uri.startswith(f"sqlite:///{here}/")
     # `mlflow run` refuses a name next to an id.
     by_id = given("MLFLOW_EXPERIMENT_ID") or given("MLFLOW_RUN_ID")
     variables = {
@@ -130,7 +131,7 @@ def exports() -> dict[str, str]:
         "MLFLOW_EXPERIMENT_NAME": "" if by_id else setting("experiment_name"),
         "MLFLOW_BACKEND_STORE_URI": uri if database else "",
         # Experiments made in `mlflow ui` would go where only a server's clients write.
-        "MLFLOW_DEFAULT_ARTIFACT_ROOT": f"{PROJECT.as_posix()}/mlruns" if inside else "",
+        "MLFLOW_DEFAULT_ARTIFACT_ROOT": f"{here}/mlruns" if inside else "",
         "MLFLOW_CONDA_HOME": find_conda(),
         # MLflow prints the address of a run's page with all that is in it.
         "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": (

@@ -207,6 +207,7 @@ PARSERS = {
     ".dockerignore": read_text,
     ".csv": read_text,
     ".diff": read_text,
+    ".gitattributes": read_text,
     ".gitignore": read_text,
     ".gitkeep": read_text,
     ".ipynb": load_json,

@@ -77,7 +77,9 @@ def make_portable(found: Any, project: Path, left: Set[str] = frozenset()) -> An
     if not isinstance(found, str):
         return found
     for here in (
-        f"{project.as_uri()}/", f"{project.as_posix()}/", f"{project}{os.sep}"
+        f"{project.as_uri()}/",
+        f"{project.as_posix()}/",
+        f"{project}{os.sep}",
     ):
         found = found.replace(here, "")
     return redact.mask(FOLDERS.sub("…/", found))
