@@ -1,5 +1,6 @@
 """A newer starter comes into a project by cruft."""
 
+import json
 import os
 import platform
 import shutil
@@ -98,3 +99,55 @@ def test_a_newer_starter_comes_into_an_edited_project(bin_, tmp_path):
     run(bin_ / "kedro", "run", cwd=project, **path)
     old = f"--params=score_options.model=models:/{PACKAGE}/1"
     run(bin_ / "kedro", "run", "--pipelines=score", old, cwd=project, **path)
+
+
+COPIER = ("copier", "copier-template-extensions", "cookiecutter")
+
+
+def test_copier_copies_what_kedro_makes_and_merges_what_is_newer(tmp_path):
+    template, name = copy_of_the_starter(tmp_path), f"--data=project_name={NAME}"
+    copier = build_environment(tmp_path / "copier", *COPIER) / "copier"
+    project = tmp_path / "project"
+    options = ("--trust", "--defaults", "--quiet")
+    run(copier, "copy", *options, name, template, project, cwd=tmp_path)
+    answers = json.loads((project / ".copier-answers.yml").read_text())
+    (project / ".copier-answers.yml").unlink()
+    (tmp_path / "kedro").mkdir()
+    made = generate(tmp_path / "kedro", f"--starter={template}")
+    left_out = ("--exclude=.telemetry", "--brief", "--recursive")
+    assert run("diff", *left_out, made, project, cwd=tmp_path).stdout == ""
+    # As docs/upgrade.md says of a project that Kedro has made.
+    link = {"_commit": "v0.1.0", "_src_path": str(template), "project_name": NAME}
+    assert answers == link
+    project = made
+    (project / ".copier-answers.yml").write_text(f"{json.dumps(link)}\n")
+
+    nodes = Path("src", PACKAGE, "pipelines", "data_science", "nodes.py")
+    text = (project / nodes).read_text()
+    mine = text.replace("standardised measures.", "my own measures.")
+    assert mine != text
+    (project / nodes).write_text(mine)
+    commit(project)
+    theirs = next(template.glob(f"{TEMPLATE}/src/*/pipelines/data_science/nodes.py"))
+    theirs.write_text(f"{theirs.read_text()}\n# Newer.\n")
+    hooks = next((template / TEMPLATE).rglob("hooks.py"))
+    hooks.write_text(f"{hooks.read_text()}\n# Newer.\n")
+    commit(template)
+    run("git", "tag", "v0.1.1", cwd=template)
+    run(copier, "update", *options, cwd=project)
+    changed = run("git", "diff", "HEAD", "--name-only", cwd=project).stdout.split()
+    tracking = Path("src", PACKAGE, "tracking", "hooks.py")
+    assert changed == [".copier-answers.yml", str(nodes), str(tracking)]
+    assert (project / nodes).read_text() == f"{mine}\n# Newer.\n"
+    assert "v0.1.1" in (project / ".copier-answers.yml").read_text()
+    assert list(project.rglob("*.rej")) == []
+
+
+def test_copier_refuses_a_name_in_one_line(tmp_path):
+    template = copy_of_the_starter(tmp_path)
+    copier = build_environment(tmp_path / "copier", *COPIER) / "copier"
+    options = ("--trust", "--defaults", "--quiet", "--data=project_name=MLflow")
+    done = run(copier, "copy", *options, template, "new", cwd=tmp_path, ok=False)
+    assert done.returncode == 1 and not (tmp_path / "new").exists()
+    assert "Cannot use 'mlflow' as python_package" in done.stderr
+    assert "Traceback" not in done.stderr
