@@ -89,7 +89,7 @@ docs/recipes/without-registry.diff
 docs/recipes/xgboost.diff
 docs/record.md
 docs/run-life.md
-docs/runs.md
+docs/comparing.md
 docs/serving.md
 docs/spark.md
 docs/team-server.sh
