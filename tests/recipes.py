@@ -55,6 +55,8 @@ def simple_command(line: str) -> list[str]:
     """Return the words of a line that is one forkable command, else none."""
     shell = re.search(r"[|&;<>$`*?~#\n]", line)
     words = [] if shell else shlex.split(line)
+    if words[:1] == ["pytest"]:
+        words = ["python", "-m", *words]
     python = words[:3] == ["python", "-m", "pytest"]
     return words if words and (words[0] in ("kedro", "mlflow") or python) else []
 

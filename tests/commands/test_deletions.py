@@ -52,7 +52,7 @@ def test_what_is_left_loads_and_passes_its_tests(project, kedro, fork, bin_, del
     """One of these tests is a run of the pipeline."""
     delete(project, deleted)
     left = kedro("registry", "list").stdout
-    for name in ("score", "tune"):
+    for name in ("monitor", "score", "tune"):
         gone = f"src/{PACKAGE}/pipelines/{name}" in deleted
         assert (f"- {name}" in left) != gone
     python, path = bin_ / "python", path_of(bin_)
@@ -74,7 +74,8 @@ def test_a_project_without_all_of_it_runs(project, empty_store, kedro, fork, bin
 def test_the_table_names_all_that_is_optional():
     named = {*sum(ROWS, ())}
     source = f"src/{PACKAGE}"
-    assert {f"{source}/pipelines/score", f"{source}/pipelines/tune"} <= named
+    pipelines = {f"{source}/pipelines/{name}" for name in ("monitor", "score", "tune")}
+    assert pipelines <= named
     assert {f"{source}/tracking/commands", f"{source}/cluster.py"} <= named
     assert {"conf/cluster", "conf/databricks", "databricks.yml", "Dockerfile"} <= named
     assert "notebooks" in named

@@ -96,7 +96,7 @@ def test_answers_a_hundred_thousand_rows(ask):
     assert json.loads(answer)["predictions"] == ["setosa", "virginica"] * 50_000
 
 
-def test_loads_the_champion_where_unpickling_is_impossible(bin_, trained):
+def test_loads_the_champion_where_unpickling_is_impossible(bin_, fork, trained):
     code = f"""
 import pickle, sys
 import pandas as pd, sklearn.pipeline, skops.io
@@ -112,7 +112,7 @@ except PermissionError:
     model = mlflow.pyfunc.load_model({CHAMPION!r})
     print(*model.predict(pd.DataFrame([{SETOSA}], columns={COLUMNS})))
 """
-    assert champion(bin_, trained, code) == "setosa"
+    assert champion(bin_, trained, code, run=fork.run) == "setosa"
 
 
 def test_model_folder_holds_no_pickle(bin_, fork, trained):

@@ -109,12 +109,12 @@ def test_a_new_parameter_is_taken_with_a_warning(kedro, project):
     assert one.params["extra1"] == "1"
 
 
-def test_pytest_of_a_project_is_strict(project, bin_):
+def test_pytest_of_a_project_is_strict(project, fork, bin_):
     file = project / "tests" / "test_own.py"
     pytest_ = (bin_ / "python", "-m", "pytest", "-q", file)
     file.write_text("import pytest\n@pytest.mark.slwo\ndef test(): pass\n")
-    assert "slwo" in run(*pytest_, cwd=project, ok=False).stdout
+    assert "slwo" in fork.run(*pytest_, cwd=project, ok=False).stdout
     file.write_text(
         "import warnings\ndef test(): warnings.warn('ours', stacklevel=1)\n"
     )
-    assert "UserWarning: ours" in run(*pytest_, cwd=project).stdout
+    assert "UserWarning: ours" in fork.run(*pytest_, cwd=project).stdout

@@ -1,5 +1,6 @@
 """The pages: every link leads somewhere, in this repository and in each project."""
 
+import ast
 import re
 from pathlib import Path
 
@@ -17,6 +18,13 @@ MAINTAINERS = {"architecture.md", "faults.md", "speed.md"}
 LINK = re.compile(r"!?\[(?:[^\[\]]|!\[[^\]]*\])*\]\(([^()\s]+)\)")
 # As messages and comments name a page; several links of Markdown do, too.
 MENTION = re.compile(r"(?<![\w/.])docs/[\w-]+\.\w+")
+
+FAMILIES = """
+creation data drift failure git kedro model monitor origin python record registry replay
+search trained variation
+"""
+TAG = re.compile(rf"({'|'.join(FAMILIES.split())})\.[a-z_]+")
+NO_TAGS = {"kedro.hooks", "model.skops", "record.json"}
 
 
 @pytest.fixture(scope="module")
@@ -155,3 +163,15 @@ def test_the_map_of_tracking_names_every_module(project):
     modules = {file.stem for file in project.glob("src/*/tracking/*.py")}
     words = set(re.findall(r"\w+", picture))
     assert modules - {"__init__"} <= words
+
+
+def test_the_page_on_records_names_every_tag(project):
+    page = (project / "docs" / "record.md").read_text("utf-8")
+    tags = set()
+    for file in project.glob("src/**/*.py"):
+        for node in ast.walk(ast.parse(file.read_text("utf-8"))):
+            text = node.value if isinstance(node, ast.Constant) else None
+            if isinstance(text, str) and TAG.fullmatch(text):
+                tags.add(text)
+    assert len(tags) > 20
+    assert [tag for tag in sorted(tags - NO_TAGS) if f"`{tag}`" not in page] == []
