@@ -1,8 +1,8 @@
 """Write docs/recipes/*.diff again, with the lines around them as they are now.
 
-A change of the template may move or rename lines beside an edit. Where `git apply` still
-finds the place by one line of context, this writes the diff with three lines. It names the
-diffs that have to be corrected by hand. Each diff also gets its file in the template.
+A change of the template may move or change lines beside an edit. Where one line before
+and after still shows the place, this writes the diff with three. It names the diffs
+that have to be corrected by hand. Each diff also gets its file in the template.
 """
 
 import re

@@ -62,6 +62,31 @@ docs/make-it-yours.md
 docs/mlflow-run.md
 docs/monitoring.md
 docs/orchestrators.md
+docs/recipes/another-table.diff
+docs/recipes/categories.diff
+docs/recipes/computed-feature.diff
+docs/recipes/database-query.diff
+docs/recipes/database-table.diff
+docs/recipes/file-versions.diff
+docs/recipes/gradient-boosting.diff
+docs/recipes/grid-search.diff
+docs/recipes/hyper-parameter.diff
+docs/recipes/lightgbm.diff
+docs/recipes/memory.diff
+docs/recipes/nearest-neighbours.diff
+docs/recipes/outside-file.diff
+docs/recipes/own-logging.diff
+docs/recipes/parquet.diff
+docs/recipes/random-forest.diff
+docs/recipes/regression.diff
+docs/recipes/same-training-twice.diff
+docs/recipes/second-training.diff
+docs/recipes/side-by-side.diff
+docs/recipes/support-vector-machine.diff
+docs/recipes/versioned-tables.diff
+docs/recipes/without-pictures.diff
+docs/recipes/without-registry.diff
+docs/recipes/xgboost.diff
 docs/record.md
 docs/run-life.md
 docs/comparing.md
@@ -180,6 +205,7 @@ def read_text(file: Path):
 PARSERS = {
     ".dockerignore": read_text,
     ".csv": read_text,
+    ".diff": read_text,
     ".gitignore": read_text,
     ".gitkeep": read_text,
     ".ipynb": load_json,
