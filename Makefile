@@ -14,7 +14,7 @@ export MLFLOW_DISABLE_TELEMETRY := true
 export PATH := $(BIN):$(PATH)
 unexport PYTHONDONTWRITEBYTECODE VIRTUAL_ENV
 
-.PHONY: test test-fast coverage test-commands test-heavy lint demo bench bench-quick faults clean
+.PHONY: test test-fast coverage test-commands test-heavy lint demo bench bench-quick faults recipes clean
 
 test: test-fast test-commands  ## unit tests, then whole commands: ten minutes
 
@@ -48,6 +48,9 @@ bench-quick: .venv/ready  ## the ratios that a change may spoil: five minutes
 
 faults: .venv/ready  ## break every request to a server once in every way: hours
 	python tests/sweep.py $(SWEEP)
+
+recipes: .venv/ready  ## fit docs/recipes/*.diff to the template as it is now
+	python tests/refresh_recipes.py
 
 clean:
 	rm -rf .venv demo build dist artifacts

@@ -24,30 +24,34 @@ uvicorn.run(scoring_server.init(load_model(uri)), port=int(port))
 UNCOUNTED = re.compile(r"^(tests/|data/|.*\.csv$)")
 
 
-def steps(title: str) -> list[tuple[str, str]]:
-    """Return the ``diff`` and ``console`` blocks below a heading of the page."""
+def steps(title: str) -> list[str]:
+    """Return the blocks of commands below a heading of the page."""
     text = PAGE.read_text("utf-8")
     found = re.search(
         rf"^(#+) {re.escape(title)}\n(.*?)(?=^#{{2,4}} |\Z)", text, re.M | re.S
     )
     assert found, f"{PAGE.name} has no heading '{title}'"
-    return re.findall(r"^```(diff|console)\n(.*?)^```$", found[2], re.M | re.S)
+    return re.findall(r"^```console\n(.*?)^```$", found[2], re.M | re.S)
 
 
-def apply(project: Path, title: str, *options: str) -> set[str]:
-    """Apply the diffs of a recipe with options of ``git apply``.
+def diffs(title: str) -> list[str]:
+    """Return the files that the commands of a recipe apply, by their path."""
+    return re.findall(r"^\$ git apply (\S+)$", "".join(steps(title)), re.M)
 
-    Returns:
-        The files that they change, but for those that do not count.
-    """
-    diffs = [text for kind, text in steps(title) if kind == "diff"]
-    for text in diffs:
-        patch = project.parent / "recipe.diff"
-        patch.write_text(text)
-        done = run("git", "apply", *options, patch, cwd=project, ok=False)
+
+def apply(project: Path, title: str, *options: str) -> None:
+    """Apply the project's diffs of a recipe with options of ``git apply``."""
+    assert diffs(title), f"'{title}' applies no diff"
+    for diff in diffs(title):
+        done = run("git", "apply", *options, diff, cwd=project, ok=False)
         if done.returncode:
             pytest.fail(f"the diff of '{title}' does not apply: {done.stderr}")
-    changed = re.findall(r"^[-+]{3} [ab]/(\S+)", "".join(diffs), re.M)
+
+
+def changed_files(project: Path, title: str) -> set[str]:
+    """Return the files that a recipe's diffs change, without ``UNCOUNTED``."""
+    text = "".join((project / diff).read_text("utf-8") for diff in diffs(title))
+    changed = re.findall(r"^[-+]{3} [ab]/(\S+)", text, re.M)
     return {name for name in changed if not UNCOUNTED.match(name)}
 
 
@@ -75,26 +79,24 @@ def type_in(
         env: Environment variables.
     """
     env = {"PATH": path_of(bin_), "COLUMNS": "300", **env}
-    for kind, text in steps(title):
-        if kind == "console":
-            for line in re.findall(r"^\$ (.*(?:\n(?![$]).*)*)", text, re.M):
-                words = simple_command(line.strip())
-                if fork and words:
-                    fork.run(bin_ / words[0], *words[1:], cwd=project, **env)
-                    continue
-                # uv makes environments without pip: another's must not be taken.
-                line = re.sub("^pip install", f"uv pip install -p {bin_}/python", line)
-                run("bash", "-ec", line, cwd=project, **env)
+    for text in steps(title):
+        for line in re.findall(r"^\$ (.*(?:\n(?![$]).*)*)", text, re.M):
+            words = simple_command(line.strip())
+            if fork and words:
+                fork.run(bin_ / words[0], *words[1:], cwd=project, **env)
+                continue
+            # uv makes environments without pip: another's must not be taken.
+            line = re.sub("^pip install", f"uv pip install -p {bin_}/python", line)
+            run("bash", "-ec", line, cwd=project, **env)
 
 
 def follow(
     project: Path, bin_: Path, title: str, fork: ForkServer | None = None, **env: str
 ) -> set[str]:
-    """Apply the diffs of a recipe, then type its commands; return the changed files."""
+    """Type the commands of a recipe; return the files that its diffs change."""
     assert steps(title), f"'{title}' shows nothing to do"
-    changed = apply(project, title)
     type_in(project, bin_, title, fork, **env)
-    return changed
+    return changed_files(project, title)
 
 
 def ask(

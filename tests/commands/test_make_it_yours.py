@@ -5,7 +5,7 @@ import shutil
 
 import pytest
 from mlflow import MlflowClient
-from recipes import apply, ask, follow, type_in
+from recipes import apply, ask, follow
 from runs import PACKAGE, path_of, recorded, run
 
 SRC = f"src/{PACKAGE}"
@@ -46,8 +46,6 @@ def inputs(project, run_id: str) -> dict[str, str]:
     ],
 )
 def test_another_estimator_is_trained_scored_and_served(project, bin_, fork, title):
-    if title != FOREST:
-        apply(project, FOREST)
     assert follow(project, bin_, title, fork) <= {NODES, PARAMETERS, "MLproject"}
     trained, scoring = recorded(project)
     assert trained.status == scoring.status == "FINISHED"
@@ -137,7 +135,6 @@ def test_another_table_takes_the_champions_place_and_says_why(
 
 def test_a_missing_value_is_missing_in_scoring_too(project, bin_, fork):
     title = "Categories and missing values"
-    type_in(project, bin_, "A meadow", fork)
     assert follow(project, bin_, title, fork) <= {SCHEMA, NODES, CATALOG}
     trained, scoring = recorded(project)
     assert trained.status == scoring.status == "FINISHED"

@@ -86,6 +86,7 @@ def test_the_example_is_scored_by_the_champion_and_the_run_names_it(project, sco
     assert made.data.tags["model.id"] == model.model_id
     assert [d.dataset.name for d in made.inputs.dataset_inputs] == ["new_flowers"]
     assert made.data.metrics["rows"] == len(given)
+    assert made.data.tags["drift.verdict"] == f"too few rows ({len(given)})"
     assert made.data.params["score_options.model"] == f"models:/{PACKAGE}@champion"
 
 
@@ -133,6 +134,71 @@ def test_the_parallel_runner_scores_into_one_run(project, score):
     runs = client(project).search_runs([made.info.experiment_id])
     assert [r.info.run_id for r in runs[:2]] == [made.info.run_id, before.info.run_id]
     assert made.data.metrics["rows"] == len(scored(project))
+    assert "drift.petal_width.ks" in made.data.metrics
+
+
+def moved_iris(project, folder, *, labelled: bool):
+    """Write flowers with wider petals than those of the training."""
+    with (project / "data/01_raw/iris.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    names = [*COLUMNS, "species"] if labelled else COLUMNS
+    for row in rows:
+        row["petal_width"] = str(float(row["petal_width"]) + 0.8)
+    return table(
+        folder / "moved.csv",
+        *([row[name] for name in names] for row in rows),
+        columns=names,
+    )
+
+
+def test_drift_is_said_and_may_fail_the_command(project, kedro, score, tmp_path):
+    flowers = moved_iris(project, tmp_path, labelled=False)
+    done = score(input=flowers)
+    verdict = last_run(project).data.tags["drift.verdict"]
+    assert verdict.startswith("petal_width")
+    words = " ".join((done.stdout + done.stderr).split())
+    assert f"models:/{PACKAGE}@champion: {verdict}" in words
+    given = f"score_options.input={flowers},drift_options.on_drift=fail"
+    words = ("run", "--pipelines=score", f"--params={given}")
+    failed = kedro(*words, cwd=project, ok=False)
+    assert failed.returncode == 1
+    assert failed.stderr.splitlines()[-1].startswith(
+        f"Error: Drift since the training: {verdict} -- the flowers are scored"
+    )
+    assert last_run(project).info.status == "FAILED"
+    assert len(scored(project)) == 150
+
+
+def test_the_champion_is_measured_again_and_may_fail_the_command(
+    project, kedro, tmp_path
+):
+    flowers = moved_iris(project, tmp_path, labelled=True)
+    given = f"monitor_options.input={flowers},monitor_options.on_worse=fail"
+    words = ("run", "--pipelines=monitor", f"--params={given}")
+    failed = kedro(*words, cwd=project, ok=False)
+    assert failed.returncode == 1
+    verdict = last_run(project).data.tags["monitor.verdict"]
+    said = f"Error: models:/{PACKAGE}@champion: {verdict}"
+    assert failed.stderr.splitlines()[-1] == said
+    assert verdict.endswith("when it was trained: worse by more than 0.05")
+    champion = client(project).get_model_version_by_alias(PACKAGE, "champion")
+    tags = client(project).get_model_version(PACKAGE, champion.version).tags
+    assert tags["monitor.verdict"] == verdict
+    assert tags["monitor.run_id"] == last_run(project).info.run_id
+
+
+def test_mlflow_run_monitors(project, bin_, fork, tmp_path):
+    path = {"PATH": path_of(bin_)}
+    uri = {"MLFLOW_TRACKING_URI": f"sqlite:///{project}/mlflow.db"}
+    flowers = moved_iris(project, tmp_path, labelled=True)
+    words = ("run", ".", "-e", "monitor", "--env-manager=local")
+    given = ("-P", f"input={flowers}", "-P", "params=monitor_options.margin=0.9")
+    named = (f"--experiment-name={PACKAGE}", "-P", f"model=models:/{PACKAGE}/2")
+    fork.run(bin_ / "mlflow", *words, *given, *named, cwd=project, **path, **uri)
+    made = last_run(project).data
+    assert made.tags["model.uri"] == f"models:/{PACKAGE}/2"
+    assert "not worse by more than 0.9" in made.tags["monitor.verdict"]
+    assert made.metrics["monitor.rows"] == 150
 
 
 def test_mlflow_run_scores(project, bin_, fork, tmp_path):

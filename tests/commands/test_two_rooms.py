@@ -1,14 +1,11 @@
-"""Recipes fit a fresh project, and ``tracking/`` works in another one."""
+"""The folder ``tracking/`` works in another Kedro project."""
 
-import re
 import shutil
-import sys
 from pathlib import Path
 
 import pytest
 from mlflow import MlflowClient
-from recipes import PAGE, apply
-from runs import AUTHOR, PACKAGE, REPO, path_of, recorded, run
+from runs import AUTHOR, PACKAGE, path_of, recorded, run
 
 OTHER = "orders"
 PIPELINE = '''
@@ -33,25 +30,6 @@ total:
   filepath: total.json
   metadata: {mlflow: {artifact_path: totals}}
 """
-
-
-PARTS = re.split(r"^### ", PAGE.read_text("utf-8"), flags=re.M)[1:]
-RECIPES = [
-    (title, part.partition("\n")[0])
-    for part in PARTS
-    for title in re.findall(r"\A.*|(?<=^#### ).*", part, re.M)
-]
-
-
-def test_recipes_apply_to_a_fresh_project_and_stay_tidy(generated, tmp_path):
-    for number, (title, chapter) in enumerate(RECIPES):
-        project = shutil.copytree(generated, tmp_path / str(number) / REPO)
-        if chapter == "Another estimator":
-            apply(project, "A random forest")
-        apply(project, title)
-    ruff = (sys.executable, "-m", "ruff")
-    run(*ruff, "check", "--no-cache", cwd=tmp_path)
-    run(*ruff, "format", "--no-cache", "--diff", cwd=tmp_path)
 
 
 @pytest.fixture

@@ -98,6 +98,11 @@ def test_the_cluster_answers_as_one_process_does(kind, cluster, project, score, 
     table = table.astype(dict.fromkeys(COLUMNS, float))
     pd.testing.assert_frame_equal(table, answers(project), check_dtype=False)
     assert last_run(project).metrics["rows"] == 1500
+    # What the workers have counted is what one process has, to the last digit.
+    (alone,) = [r for r in recorded(project) if r.tags["kedro.pipeline"] == "score"][:1]
+    assert last_run(project).metrics == alone.metrics
+    assert "drift.petal_width.ks" in alone.metrics
+    assert last_run(project).tags["drift.verdict"] == alone.tags["drift.verdict"]
 
 
 def test_a_bad_row_is_refused_with_its_file_and_the_old_output_stays(

@@ -1,11 +1,11 @@
 """Many runs at once, in one folder or in two: each has its own data."""
 
 import json
-import re
 import shutil
 
 import pytest
 from own_data import check_own, check_waits, start_all, train_alone
+from recipes import apply
 from runs import METRICS, PACKAGE, path_of, recorded
 
 VALUES = ["0.001", "0.01", "0.1", "1", "10", "100"]
@@ -106,14 +106,8 @@ def test_versioned_trainings_run_side_by_side(
     runner, project_with_store, at_once, alone, kedro
 ):
     catalog = project_with_store / "conf" / "base" / "catalog.yml"
-    names = "train test model model_uri predictions metrics promotion"
-    names += " confusion_matrix quality"
-    entry = rf"^({'|'.join(names.split())}):\n(  type: .*\n)"
-    text, count = re.subn(
-        entry, rf"\1:\n\2{VERSIONED}", catalog.read_text(), flags=re.M
-    )
-    assert count == 9
-    catalog.write_text(text)
+    apply(project_with_store, "Side by side")
+    assert catalog.read_text().count(VERSIONED) == 9
     options = ("run", f"--runner={runner}Runner")
     values = [*VALUES, "1", "100"]
     started = at_once(*((*options, f"--params=model_options.C={c}") for c in values))

@@ -3,7 +3,7 @@
 import csv
 import shutil
 
-from recipes import apply, ask, follow
+from recipes import ask, follow
 from runs import PACKAGE, REPO, build_environment, recorded
 
 NODES = f"src/{PACKAGE}/pipelines/data_science/nodes.py"
@@ -25,7 +25,6 @@ def test_boosters_are_scored_and_served_in_a_clean_environment(
     for title in ("LightGBM", "XGBoost"):
         project = shutil.copytree(generated, tmp_path / title / REPO)
         shutil.copy(empty_store, project / "mlflow.db")
-        apply(project, "A random forest")
         assert follow(project, bin_, title) <= ALLOWED
         trained, _ = recorded(project)
         assert trained.status == "FINISHED" and trained.metrics["accuracy"] >= 0.9

@@ -1,11 +1,13 @@
 """``tracking.code``: what repeats a run: options, changes to the code, packages."""
 
+import hashlib
 import json
 import os
 import re
 import sys
 from pathlib import Path
 
+import click
 import mlflow
 import pytest
 from kedro.pipeline import Node, Pipeline
@@ -227,6 +229,68 @@ def test_secrets_in_addresses_are_masked(tracking):
     assert found["params"] == {"uri": "http://***@host", "when": "a"}
 
 
+def typed(**params) -> click.Context:
+    """Return the context of a command that was typed with these parameters."""
+    context = click.Context(click.Command("run"))
+    context.params = params
+    return context
+
+
+def reproduced(tracking, project, conf_source="", **changes):
+    """Return the tags of a run, its options, and its inputs."""
+    names = ("tags", "node_names", "from_nodes", "to_nodes", "from_inputs")
+    given = dict.fromkeys([*names, "to_outputs", "pipeline_names", "runtime_params"])
+    given |= {"runner": "<kedro.runner.ThreadRunner object at 0x7f>"} | changes
+    tags, artifacts = tracking.provenance.reproduction(
+        given, "local", {}, project, {}, conf_source
+    )
+    about = json.loads(artifacts["run.json"])
+    return tags, about["run"], about["inputs"]
+
+
+def test_arguments_of_the_runner_are_those_that_were_typed(tracking, project):
+    arguments = {"max_workers": 2, "password": "hunter2"}
+    with typed(runner_params=arguments, is_async=True):
+        tags, options, _ = reproduced(tracking, project)
+    found = {"max_workers": 2, "password": "***", "is_async": True}
+    assert options["runner_params"] == found
+    assert (
+        "--runner-params=max_workers=2,password=***,is_async=True"
+        in (tags["kedro.command"])
+    )
+    with typed(runner_params={}, is_async=False):
+        tags, options, _ = reproduced(tracking, project)
+    assert "runner_params" not in options and "kedro.runner_params" not in tags
+
+
+def test_a_run_says_that_the_arguments_of_its_runner_are_not_known(tracking, project):
+    said = "not recorded: only `kedro run` tells them"
+    assert reproduced(tracking, project)[0]["kedro.runner_params"] == said
+    with typed(conf_source="x"):  # of another command, such as `kedro server start`
+        assert reproduced(tracking, project)[0]["kedro.runner_params"] == said
+    for runner in ("None", "<kedro.runner.SequentialRunner object at 0x7f>"):
+        tags, *_ = reproduced(tracking, project, runner=runner)
+        assert "kedro.runner_params" not in tags
+
+
+def test_another_folder_of_configuration_is_recorded(tracking, project):
+    for usual in ("", str(project / "conf")):
+        tags, options, _ = reproduced(tracking, project, usual)
+        assert "conf_source" not in options and "kedro.conf_source" not in tags
+    tags, options, inputs = reproduced(tracking, project, f"{project}/other/conf")
+    assert tags["kedro.conf_source"] == options["conf_source"] == "other/conf"
+    assert "--conf-source=other/conf" in tags["kedro.command"] and inputs == {}
+    _, options, _ = reproduced(tracking, project, "s3://me:hunter2@bucket/conf")
+    assert options["conf_source"] == "s3://***@bucket/conf"
+
+
+def test_an_archive_of_configuration_is_recorded_with_its_digest(tracking, project):
+    (project / "conf.tar.gz").write_text("packed")
+    _, options, inputs = reproduced(tracking, project, f"{project}/conf.tar.gz")
+    assert options["conf_source"] == "conf.tar.gz"
+    assert inputs == {"conf.tar.gz": hashlib.md5(b"packed").hexdigest()}
+
+
 # Packages
 
 
@@ -294,6 +358,9 @@ def test_the_tags_of_a_replay_are_known(tracking, project):
         assert tracking.provenance.replay_tags() == {}
     with mlflow.start_run(tags={"replay.of": "0" * 32, "model.id": "m-1"}):
         assert tracking.provenance.replay_tags()["model.id"] == "m-1"
+    with mlflow.start_run(tags={"variation.of": "0" * 32, "model.id": "m-1"}):
+        assert tracking.provenance.replay_tags() == {}  # it may promote its model
+        assert tracking.provenance.replay_tags(varied=True)["model.id"] == "m-1"
 
 
 def test_outside_of_git_nothing_differs(session_run, runs_of):

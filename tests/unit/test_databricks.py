@@ -6,13 +6,27 @@ from databricks.sdk.service.jobs import JobSettings
 
 def test_the_job_of_the_bundle_is_what_the_jobs_api_takes(generated):
     bundle = yaml.safe_load((generated / "databricks.yml").read_text())
-    (settings,) = bundle["resources"]["jobs"].values()
-    assert JobSettings.from_dict(settings).as_dict() == settings
+    for settings in bundle["resources"]["jobs"].values():
+        assert JobSettings.from_dict(settings).as_dict() == settings
+    settings = bundle["resources"]["jobs"]["train"]
     train, score = settings["tasks"]
     (environment,) = settings["environments"]
     assert environment["environment_key"] == train["environment_key"]
     assert score["depends_on"] == [{"task_key": train["task_key"]}]
     assert score["python_wheel_task"]["parameters"][-1] == "--pipelines=score"
+
+
+def test_the_watching_job_runs_every_night_and_fails_on_a_verdict(generated):
+    bundle = yaml.safe_load((generated / "databricks.yml").read_text())
+    settings = bundle["resources"]["jobs"]["watch"]
+    assert settings["schedule"]["quartz_cron_expression"] == "0 0 2 * * ?"
+    pipelines = [
+        task["python_wheel_task"]["parameters"][-2:] for task in settings["tasks"]
+    ]
+    assert pipelines == [
+        ["--pipelines=score", "--params=drift_options.on_drift=fail"],
+        ["--pipelines=monitor", "--params=monitor_options.on_worse=fail"],
+    ]
 
 
 def test_conf_databricks_names_datasets_and_settings_of_base(generated):

@@ -1,5 +1,6 @@
 """The pages: every link leads somewhere, in this repository and in each project."""
 
+import ast
 import re
 from pathlib import Path
 
@@ -13,16 +14,30 @@ NAMES = {
     "repo_name": "churn-2026",
     "python_package": "churn",
 }
+KINDS = {".diff", ".md", ".sh"}
 MAINTAINERS = {"architecture.md", "faults.md", "speed.md"}
 LINK = re.compile(r"!?\[(?:[^\[\]]|!\[[^\]]*\])*\]\(([^()\s]+)\)")
 # As messages and comments name a page; several links of Markdown do, too.
-MENTION = re.compile(r"(?<![\w/.])docs/[\w-]+\.\w+")
+MENTION = re.compile(r"(?<![\w/.])docs/(?:[\w-]+/)*[\w-]+\.\w+")
+
+FAMILIES = """
+creation data drift failure git kedro model monitor origin python record registry replay
+search trained variation
+"""
+TAG = re.compile(rf"({'|'.join(FAMILIES.split())})\.[a-z_]+")
+NO_TAGS = {"kedro.hooks", "model.skops", "record.json"}
 
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory) -> Path:
     """Return a rendered project, none of whose names is the example's."""
     return render_project(NAMES, tmp_path_factory.mktemp("pages"))
+
+
+def docs(folder: Path) -> dict[str, Path]:
+    """Return the files of ``docs/`` by their path in it."""
+    files = (path for path in (folder / "docs").rglob("*") if path.is_file())
+    return {path.relative_to(folder / "docs").as_posix(): path for path in files}
 
 
 def without_code(text: str) -> str:
@@ -110,11 +125,8 @@ def test_every_page_that_a_file_names_exists(project):
 
 
 def test_a_project_has_every_page_but_those_for_maintainers(project):
-    ours = {
-        file.name for file in (ROOT / "docs").iterdir() if file.suffix in (".md", ".sh")
-    }
-    theirs = {file.name for file in (project / "docs").iterdir()}
-    assert theirs == ours - MAINTAINERS
+    ours = {name for name in docs(ROOT) if Path(name).suffix in KINDS}
+    assert set(docs(project)) == ours - MAINTAINERS
 
 
 def test_readers_come_to_every_page(project):
@@ -124,7 +136,7 @@ def test_readers_come_to_every_page(project):
 
 
 def test_pages_have_the_names_of_the_project(project):
-    text = "".join(file.read_text("utf-8") for file in (project / "docs").iterdir())
+    text = "".join(file.read_text("utf-8") for file in docs(project).values())
     assert not re.search("iris[-_ ]flowers", text, re.IGNORECASE)
     for name in NAMES.values():
         assert name in text
@@ -133,8 +145,8 @@ def test_pages_have_the_names_of_the_project(project):
 
 def test_pages_differ_from_their_sources_in_names_only(project):
     """Braces of a page are not interpreted."""
-    for file in (project / "docs").iterdir():
-        source = (ROOT / "docs" / file.name).read_text("utf-8")
+    for path, file in docs(project).items():
+        source = (ROOT / "docs" / path).read_text("utf-8")
         text = file.read_text("utf-8")
         for name, answer in zip(
             ("Iris Flowers", "iris-flowers", "iris_flowers"),
@@ -155,3 +167,15 @@ def test_the_map_of_tracking_names_every_module(project):
     modules = {file.stem for file in project.glob("src/*/tracking/*.py")}
     words = set(re.findall(r"\w+", picture))
     assert modules - {"__init__"} <= words
+
+
+def test_the_page_on_records_names_every_tag(project):
+    page = (project / "docs" / "record.md").read_text("utf-8")
+    tags = set()
+    for file in project.glob("src/**/*.py"):
+        for node in ast.walk(ast.parse(file.read_text("utf-8"))):
+            text = node.value if isinstance(node, ast.Constant) else None
+            if isinstance(text, str) and TAG.fullmatch(text):
+                tags.add(text)
+    assert len(tags) > 20
+    assert [tag for tag in sorted(tags - NO_TAGS) if f"`{tag}`" not in page] == []

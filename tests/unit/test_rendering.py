@@ -31,6 +31,7 @@ Dockerfile
 MLproject
 README.md
 check.py
+compare_branches.py
 conda.yaml
 conf/base/catalog.yml
 conf/base/globals.yml
@@ -59,10 +60,36 @@ docs/databricks.md
 docs/docker.md
 docs/make-it-yours.md
 docs/mlflow-run.md
+docs/monitoring.md
 docs/orchestrators.md
+docs/recipes/another-table.diff
+docs/recipes/categories.diff
+docs/recipes/computed-feature.diff
+docs/recipes/database-query.diff
+docs/recipes/database-table.diff
+docs/recipes/file-versions.diff
+docs/recipes/gradient-boosting.diff
+docs/recipes/grid-search.diff
+docs/recipes/hyper-parameter.diff
+docs/recipes/lightgbm.diff
+docs/recipes/memory.diff
+docs/recipes/nearest-neighbours.diff
+docs/recipes/outside-file.diff
+docs/recipes/own-logging.diff
+docs/recipes/parquet.diff
+docs/recipes/random-forest.diff
+docs/recipes/regression.diff
+docs/recipes/same-training-twice.diff
+docs/recipes/second-training.diff
+docs/recipes/side-by-side.diff
+docs/recipes/support-vector-machine.diff
+docs/recipes/versioned-tables.diff
+docs/recipes/without-pictures.diff
+docs/recipes/without-registry.diff
+docs/recipes/xgboost.diff
 docs/record.md
 docs/run-life.md
-docs/runs.md
+docs/comparing.md
 docs/serving.md
 docs/spark.md
 docs/team-server.sh
@@ -78,6 +105,7 @@ src/{PACKAGE}/__main__.py
 src/{PACKAGE}/cli.py
 src/{PACKAGE}/cluster.py
 src/{PACKAGE}/datasets.py
+src/{PACKAGE}/pictures.py
 src/{PACKAGE}/pipeline_registry.py
 src/{PACKAGE}/pipelines/__init__.py
 src/{PACKAGE}/pipelines/data_engineering/__init__.py
@@ -87,7 +115,13 @@ src/{PACKAGE}/pipelines/data_science/__init__.py
 src/{PACKAGE}/pipelines/data_science/figures.py
 src/{PACKAGE}/pipelines/data_science/nodes.py
 src/{PACKAGE}/pipelines/data_science/pipeline.py
+src/{PACKAGE}/pipelines/monitor/__init__.py
+src/{PACKAGE}/pipelines/monitor/datasets.py
+src/{PACKAGE}/pipelines/monitor/figures.py
+src/{PACKAGE}/pipelines/monitor/nodes.py
+src/{PACKAGE}/pipelines/monitor/pipeline.py
 src/{PACKAGE}/pipelines/score/__init__.py
+src/{PACKAGE}/pipelines/score/figures.py
 src/{PACKAGE}/pipelines/score/nodes.py
 src/{PACKAGE}/pipelines/score/pipeline.py
 src/{PACKAGE}/pipelines/tune/__init__.py
@@ -101,6 +135,7 @@ src/{PACKAGE}/tracking/artifacts.py
 src/{PACKAGE}/tracking/catalog_files.py
 src/{PACKAGE}/tracking/client.py
 src/{PACKAGE}/tracking/code.py
+src/{PACKAGE}/tracking/column_counts.py
 src/{PACKAGE}/tracking/commands/__init__.py
 src/{PACKAGE}/tracking/commands/archive.py
 src/{PACKAGE}/tracking/commands/counts.py
@@ -115,10 +150,12 @@ src/{PACKAGE}/tracking/config.py
 src/{PACKAGE}/tracking/data_locks.py
 src/{PACKAGE}/tracking/database.py
 src/{PACKAGE}/tracking/datasets.py
+src/{PACKAGE}/tracking/drift.py
 src/{PACKAGE}/tracking/environment.py
 src/{PACKAGE}/tracking/failures.py
 src/{PACKAGE}/tracking/hooks.py
 src/{PACKAGE}/tracking/models.py
+src/{PACKAGE}/tracking/monitoring.py
 src/{PACKAGE}/tracking/names.py
 src/{PACKAGE}/tracking/parameters.py
 src/{PACKAGE}/tracking/promotion.py
@@ -168,6 +205,7 @@ def read_text(file: Path):
 PARSERS = {
     ".dockerignore": read_text,
     ".csv": read_text,
+    ".diff": read_text,
     ".gitignore": read_text,
     ".gitkeep": read_text,
     ".ipynb": load_json,
@@ -314,7 +352,7 @@ def test_mlproject_hands_its_parameters_to_those_of_parameters_yml(generated):
         f"{group}.{name}": value
         for group, options in parameters.items()
         # `-P params=` hands over the others.
-        if group not in ("log_options", "promote_options", "tune_options", "parallel")
+        if group in ("split_options", "model_options", "score_options")
         for name, value in options.items()
     }
     entries = load_yaml(generated / "MLproject")["entry_points"]
@@ -328,7 +366,10 @@ def test_mlproject_hands_its_parameters_to_those_of_parameters_yml(generated):
             defaults = [entry["parameters"][name].get("default") for name in names]
             handed |= dict(zip(targets, defaults, strict=True))
     # What is scored is in the catalog; whoever scores another file names it.
-    assert handed == {**declared, "score_options.input": None}
+    declared |= {"score_options.input": None, "monitor_options.input": None}
+    assert parameters["monitor_options"]["model"] == "${score_options.model}"
+    declared["monitor_options.model"] = declared["score_options.model"]
+    assert handed == declared
 
 
 def test_mlproject_commands_use_declared_parameters_only(generated):

@@ -64,9 +64,13 @@ def test_parquet_columns_come_out_as_they_went_in(dataset, double, tmp_path):
     given = arrow_table()
     parquet.write_table(given, tmp_path / "in.parquet")
     reported = []
-    copy(dataset("in.parquet"), dataset("out.parquet"), double, reported.append)
+
+    def report(rows, counters):
+        reported.append((rows, counters))
+
+    copy(dataset("in.parquet"), dataset("out.parquet"), double, report)
     made = parquet.read_table(tmp_path / "out.parquet")
-    assert made.drop_columns("answer").equals(given) and reported == [3]
+    assert made.drop_columns("answer").equals(given) and reported == [(3, None)]
     assert made["answer"].to_pylist() == [2.0, 4.0, 6.0]
 
 

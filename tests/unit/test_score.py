@@ -43,7 +43,7 @@ def score(module, trained_project):
     nodes = module("pipelines.score.nodes")
 
     def scored(chunks, model=CHAMPION):
-        answers = nodes.score_flowers(chunks, nodes.ScoreOptions(model))
+        answers, _ = nodes.score_flowers(chunks, nodes.ScoreOptions(model))
         return map(pa.Table.to_pandas, answers)
 
     mlflow.set_experiment(PACKAGE)
@@ -147,8 +147,11 @@ def test_a_notebook_gets_a_run(module, in_chunks, trained_project):
     mlflow.set_experiment(PACKAGE)
     nodes = module("pipelines.score.nodes")
     options = nodes.ScoreOptions(CHAMPION)
-    assert len(list(nodes.score_flowers(in_chunks(table(GOOD)), options))) == 1
+    answers, watch = nodes.score_flowers(in_chunks(table(GOOD)), options)
+    assert watch.counters is None
+    assert len(list(answers)) == 1
     assert recorded(trained_project)[-1].metrics == {"rows": 1}
+    assert watch.counters.answers[0] == 1
 
 
 def test_the_example_is_scored_and_the_run_names_model_and_data(

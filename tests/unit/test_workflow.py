@@ -1,16 +1,18 @@
 """The workflow that a generated project brings for GitHub Actions."""
 
 import re
+import sys
 from pathlib import Path
 
 import check_jsonschema
 import pytest
 import yaml
 from click.testing import CliRunner, Result
-from runs import ROOT
+from runs import ROOT, path_of, run
 
 WORKFLOW = Path(".github/workflows/ci.yml")
 DEPENDABOT = Path(".github/dependabot.yml")
+LABELLED = "contains(github.event.pull_request.labels.*.name, 'accept worse metrics')"
 SOURCE = ROOT / "{{ cookiecutter.repo_name }}" / WORKFLOW
 
 
@@ -60,13 +62,20 @@ def test_expressions_are_left_to_github(generated):
     assert re.findall(r"\{\{.*?\}\}", text) == [
         "{{ github.workflow }}",
         "{{ github.ref }}",
+        "{{ github.run_id }}",
+        "{{ github.base_ref }}",
+        f"{{{{ {LABELLED} && 'yes' || '' }}}}",
+        "{{ vars.MLFLOW_TRACKING_URI }}",
+        "{{ secrets.MLFLOW_TRACKING_TOKEN }}",
+        "{{ github.run_id }}",
     ]
     assert "${{ github.workflow }}-${{ github.ref }}" in text
     assert "{%" not in text
 
 
 def test_every_push_and_pull_request_is_checked_and_may_only_read(workflow):
-    assert set(workflow["on"]) == {"push", "pull_request", "workflow_dispatch"}
+    kinds = {"push", "pull_request", "schedule", "workflow_dispatch"}
+    assert set(workflow["on"]) == kinds
     assert workflow["permissions"] == {"contents": "read"}
     assert all("permissions" not in job for job in workflow["jobs"].values())
     assert all(job["timeout-minutes"] <= 30 for job in workflow["jobs"].values())
@@ -77,15 +86,66 @@ def test_every_push_and_pull_request_is_checked_and_may_only_read(workflow):
 def test_actions_are_pinned_by_commit_and_say_their_version(generated, workflow):
     text = (generated / WORKFLOW).read_text("utf-8")
     pinned = re.findall(r"uses: (\S+)@[0-9a-f]{40} # v\d+\.\d+\.\d+$", text, re.M)
-    assert pinned == ["actions/checkout", "actions/setup-python"]
+    assert set(pinned) == {
+        "actions/cache",
+        "actions/cache/restore",
+        "actions/checkout",
+        "actions/setup-python",
+        "actions/upload-artifact",
+    }
     assert len(pinned) == sum("uses" in step for step in steps(workflow))
-    (checkout,) = (s for s in steps(workflow) if "checkout" in s.get("uses", ""))
-    assert checkout["with"] == {"persist-credentials": False}
+    checkouts = [s for s in steps(workflow) if "checkout" in s.get("uses", "")]
+    assert len(checkouts) == len(workflow["jobs"])
+    assert not any(checkout["with"]["persist-credentials"] for checkout in checkouts)
 
 
 def test_it_runs_the_python_that_conda_yaml_names(generated, workflow):
-    (setup,) = (s for s in steps(workflow) if "setup-python" in s.get("uses", ""))
+    setups = [s for s in steps(workflow) if "setup-python" in s.get("uses", "")]
+    setup = setups[0]
+    assert [other["with"] for other in setups] == [setup["with"]] * len(
+        workflow["jobs"]
+    )
     conda = yaml.safe_load((generated / "conda.yaml").read_text("utf-8"))
     (python,) = (d for d in conda["dependencies"] if str(d).startswith("python="))
     assert re.fullmatch(r"3\.\d+", setup["with"]["python-version"])
     assert python.startswith(f"python={setup['with']['python-version']}.")
+
+
+def lint(file: Path):
+    """Check a workflow with actionlint, which checks its scripts with shellcheck."""
+    path = path_of(Path(sys.executable).parent)
+    return run("actionlint", "-no-color", file, cwd=file.parent, ok=False, PATH=path)
+
+
+def test_actionlint_finds_nothing(generated):
+    done = lint(generated / WORKFLOW)
+    assert (done.returncode, done.stdout) == (0, "")
+
+
+@pytest.mark.parametrize(
+    "right, wrong, said",
+    [
+        ("github.base_ref", "github.base_reff", 'property "base_reff" is not defined'),
+        ('"origin/$BASE"', "origin/$BASE", "shellcheck reported issue"),
+        ("runs-on", "run-on", '"runs-on" section is missing'),
+    ],
+)
+def test_actionlint_finds_mistakes(generated, tmp_path, right, wrong, said):
+    text = (generated / WORKFLOW).read_text("utf-8")
+    assert right in text
+    (tmp_path / "ci.yml").write_text(text.replace(right, wrong))
+    done = lint(tmp_path / "ci.yml")
+    assert done.returncode == 1 and said in done.stdout
+
+
+def test_the_pull_request_takes_no_secret_and_no_server(workflow):
+    job = workflow["jobs"]["compare"]
+    assert job["if"] == "github.event_name == 'pull_request'"
+    assert "secrets." not in str(job) and "MLFLOW_TRACKING" not in str(job)
+    assert "labeled" in workflow["on"]["pull_request"]["types"]
+
+
+def test_the_champion_is_the_one_of_the_registry(generated, workflow):
+    names = yaml.safe_load((generated / "conf/base/globals.yml").read_text("utf-8"))
+    command = workflow["jobs"]["champion"]["steps"][-1]["run"]
+    assert f"kedro replay models:/{names['model_name']}@champion\n" in command

@@ -17,6 +17,8 @@ from kedro.io import AbstractDataset, DatasetError
 from {{ cookiecutter.python_package }} import datasets
 from {{ cookiecutter.python_package }}.datasets import Chunks
 
+Report = Callable[[int, Any], None]
+
 
 @dataclass
 class Folder:
@@ -24,25 +26,27 @@ class Folder:
 
     Attributes:
         files: The files' paths.
-        read: Returns the ``Chunks`` of a file.
-        report: Is called with the number of rows when all files have been written.
+        read: Returns the ``Chunks`` of a file; where they are computed, it calls its
+            second argument with the number of rows and what was counted.
+        report: Is called with both of all files when they have been written.
     """
 
     files: list[str]
-    read: Callable[[str], Chunks]
-    report: Callable[[int], None] | None = None
+    read: Callable[..., Chunks]
+    report: Report | None = None
 
     def with_columns(
         self,
-        function: Callable[[pd.DataFrame], pd.DataFrame],
+        function: Callable[..., pd.DataFrame],
         columns: list[str],
-        report: Callable[[int], None] | None = None,
+        report: Report | None = None,
+        count: Callable[[], Any] | None = None,
     ) -> "Folder":
         """Append the columns that a function computes; as ``Chunks.with_columns``."""
         read = self.read
 
-        def read_more(path: str) -> Chunks:
-            return read(path).with_columns(function, columns)
+        def read_more(path: str, report: Report | None = None) -> Chunks:
+            return read(path).with_columns(function, columns, report, count)
 
         return Folder(self.files, read_more, report)
 
@@ -82,7 +86,7 @@ class FolderDataset(AbstractDataset[Folder, Folder]):
         fs, load_args = self._fs, self._load_args
         names = datasets.read_file(fs, files[0], load_args).schema.names
 
-        def read(path: str) -> Chunks:
+        def read(path: str, report: Report | None = None) -> Chunks:
             chunks = datasets.read_file(fs, path, load_args)
             if chunks.schema.names != names:
                 raise ValueError(f"{path} has other columns than {files[0]}")
@@ -96,7 +100,7 @@ class FolderDataset(AbstractDataset[Folder, Folder]):
         part, old = f"{self._folder}.{own}.part", f"{self._folder}.{own}.old"
         try:
             self._fs.makedirs(part)
-            rows = self._write(data, part)
+            rows, counters = self._write(data, part)
             if self._fs.exists(self._folder):
                 self._fs.mv(self._folder, old, recursive=True)
             self._fs.mv(part, self._folder, recursive=True)
@@ -105,10 +109,10 @@ class FolderDataset(AbstractDataset[Folder, Folder]):
                 if self._fs.exists(left) and self._fs.exists(self._folder):
                     self._fs.rm(left, recursive=True)
         if data.report:
-            data.report(rows)
+            data.report(rows, counters)
 
-    def _write(self, data: Folder, folder: str) -> int:
-        """Let the workers write the files; return the number of rows."""
+    def _write(self, data: Folder, folder: str) -> tuple[int, Any]:
+        """Let the workers write the files; return what they have counted."""
         client = get_client(self._scheduler)
         cloudpickle.register_pickle_by_value(sys.modules[__name__.split(".")[0]])
         count = len(data.files)
@@ -116,27 +120,39 @@ class FolderDataset(AbstractDataset[Folder, Folder]):
         write = partial(copy_file, self._fs, data.read)
         try:
             tasks = client.map(write, data.files, targets, pure=False)
-            counts: Any = client.gather(tasks)
+            done: Any = client.gather(tasks)
         except (CancelledError, OSError, TimeoutError) as error:
             raise DatasetError(f"the cluster at {self._scheduler}: {error}") from error
         for left in set(self._fs.find(folder)) - set(targets):  # by killed workers
             self._fs.rm(left)
-        return sum(counts)
+        total, *others = (counters for _, counters in done)
+        for counters in others if total else ():
+            total.merge(counters)
+        return sum(rows for rows, _ in done), total
 
     def _describe(self) -> dict[str, Any]:
         return {"filepath": self._folder, "scheduler": self._scheduler}
 
 
-def copy_file(fs: Any, read: Callable[[str], Chunks], source: str, target: str) -> int:
-    """Write the rows of a file into another one, on a worker; return their number."""
-    chunks = read(source)
-    rows = 0
+def copy_file(
+    fs: Any, read: Callable[..., Chunks], source: str, target: str
+) -> tuple[int, Any]:
+    """Write the rows of a file into another one, on a worker.
 
-    def count() -> Any:
+    Returns:
+        The number of rows, and what was counted while they were computed.
+    """
+    rows, counted = 0, None
+
+    def report(_: int, counters: Any) -> None:
+        nonlocal counted
+        counted = counters
+
+    def count_rows(chunks: Chunks) -> Any:
         nonlocal rows
         for table in chunks:
             rows += len(table)
             yield table
 
-    datasets.write_file(fs, target, count())
-    return rows
+    datasets.write_file(fs, target, count_rows(read(source, report)))
+    return rows, counted

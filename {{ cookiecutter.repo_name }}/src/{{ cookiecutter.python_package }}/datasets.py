@@ -54,9 +54,10 @@ class Chunks:
 
     def with_columns(
         self,
-        function: Score,
+        function: Callable[..., pd.DataFrame],
         columns: list[str],
-        report: Callable[[int], None] | None = None,
+        report: Callable[[int, Any], None] | None = None,
+        count: Callable[[], Any] | None = None,
     ) -> "Chunks":
         """Append the columns that a function computes while the chunks are read.
 
@@ -65,21 +66,29 @@ class Chunks:
                 many rows. If the file has no rows or lacks a column, the function gets
                 the whole header without rows, and should refuse it.
             columns: What the function needs. All other columns stay as they are.
-            report: Is called with the number of rows when all have been read.
+            report: Is called when all rows have been read, with their number and with
+                what was counted.
+            count: Makes something that counts, which the function gets as its second
+                argument. What several workers have counted is put together by its
+                method ``merge``.
 
         Raises:
             ValueError: Names the file, the rows, and why the function refused them.
         """
 
         def read() -> Iterator[pa.Table]:
-            rows = 0
+            rows, counters = 0, count() if count else None
+
+            def compute(data: pd.DataFrame) -> pd.DataFrame:
+                return function(data, counters) if count else function(data)
+
             for table in filter(len, self):
-                yield self._append(table, function, columns, rows)
+                yield self._append(table, compute, columns, rows)
                 rows += len(table)
             if not rows:
-                self._call(function, self.schema.empty_table(), [], self.path)
+                self._call(compute, self.schema.empty_table(), [], self.path)
             if report:
-                report(rows)
+                report(rows, counters)
 
         return Chunks(self.path, self.schema, read, self.decimal)
 

@@ -3,7 +3,7 @@
 from kedro.framework.project import find_pipelines
 from kedro.pipeline import Pipeline
 
-EXCLUDED_FROM_DEFAULT = ("score", "tune")  # run by their names only
+EXCLUDED_FROM_DEFAULT = ("monitor", "score", "tune")  # run by their names only
 
 
 def register_pipelines() -> dict[str, Pipeline]:

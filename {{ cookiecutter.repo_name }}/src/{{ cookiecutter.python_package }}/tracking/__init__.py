@@ -13,6 +13,8 @@ below. The modules, from the bottom up; each imports only from those before it:
 - ``recovery``: ends runs whose process died
 - ``active_run``, ``hooks``: open, join and end the run at Kedro's moments
 - ``training_rows``, ``models``, ``registry``, ``promotion``: models and the champion
+- ``column_counts``, ``drift``, ``monitoring``: does a deployed model meet what it was
+  trained on, and what is it worth today?
 - ``search``: one child run for each candidate of a search
 - ``commands``: ``kedro runs``, ``replay``, ``share``, ``receive``; may be deleted
 """
@@ -20,20 +22,30 @@ below. The modules, from the bottom up; each imports only from those before it:
 import atexit
 import gc
 
+from .column_counts import Counters, describe
+from .drift import DriftOptions
 from .hooks import MLflowRunHooks
 from .models import load_model, sklearn_log_kwargs
+from .monitoring import Watch, load_watched_model, report_drift, report_quality
 from .parameters import log_metrics
 from .promotion import PromoteOptions, promote
 from .search import Candidate, log_search
 
 __all__ = [
     "Candidate",
+    "Counters",
+    "DriftOptions",
     "MLflowRunHooks",
     "PromoteOptions",
+    "Watch",
+    "describe",
     "load_model",
+    "load_watched_model",
     "log_metrics",
     "log_search",
     "promote",
+    "report_drift",
+    "report_quality",
     "sklearn_log_kwargs",
 ]
 

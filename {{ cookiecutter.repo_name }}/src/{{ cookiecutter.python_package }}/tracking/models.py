@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -21,10 +22,13 @@ LIBRARIES = {
     "lightgbm": ("lightgbm", "lgb_version"),
     "catboost": ("catboost", "cb_version"),
 }
+TRAINING_RECORD_KEY = "training_record"  # in the model's metadata
 PACKAGE = Path(__file__).resolve().parents[1]
 
 
-def sklearn_log_kwargs(model: Any, train: Any = None) -> dict[str, Any]:
+def sklearn_log_kwargs(
+    model: Any, train: Any = None, record: dict[str, Any] | None = None
+) -> dict[str, Any]:
     """Return arguments for ``mlflow.sklearn.log_model``: the model loads elsewhere.
 
     The types to trust, for the model was just made here; the project's requirements,
@@ -34,6 +38,8 @@ def sklearn_log_kwargs(model: Any, train: Any = None) -> dict[str, Any]:
         model: The fitted model.
         train: The table that it has learnt from. The model keeps digests of its rows,
             by which ``promote`` recognises them among test rows.
+        record: What the training looked like, see ``monitoring.Watch``. The model keeps
+            it, wherever it goes, to be compared with what it meets later.
 
     Raises:
         ClickException: skops cannot save the model, or Kedro is needed to load it.
@@ -54,12 +60,15 @@ def sklearn_log_kwargs(model: Any, train: Any = None) -> dict[str, Any]:
     ours = [name for name in types if name.startswith(f"{PACKAGE.name}.")]
     if ours:
         check_loads_without_kedro(ours)
+    kept = {} if train is None else training_rows.describe(train) or {}
+    if record:  # as text, which YAML reads fast
+        kept[TRAINING_RECORD_KEY] = json.dumps(record, separators=(",", ":"))
     return {
         "serialization_format": "skops",
         "skops_trusted_types": types or None,
         "pip_requirements": pinned_requirements(),
         "code_paths": [str(PACKAGE)] if ours else None,
-        "metadata": None if train is None else training_rows.describe(train),
+        "metadata": kept or None,
     }
 
 
@@ -99,13 +108,18 @@ def pinned_requirements() -> list[str]:
 
 
 def load_model(uri: str) -> Any:
+    """Load a model as it was logged, an estimator; see ``load_logged_model``."""
+    return load_logged_model(uri).get_raw_model()
+
+
+def load_logged_model(uri: str) -> Any:
     """Load a model, and log it as an input of the active run.
 
     Args:
         uri: MLflow's: ``models:/NAME@ALIAS``, ``models:/NAME/3``, ``runs:/ID/model``.
 
     Returns:
-        The model as it was logged: an estimator, not MLflow's wrapper.
+        MLflow's wrapper of the model, which knows its metadata.
 
     Raises:
         ClickException: There is no such model, or it cannot be loaded.
@@ -124,7 +138,7 @@ def load_model(uri: str) -> Any:
         )
         used = LoggedModelInput(about.model_id)
         mlflow.MlflowClient().log_inputs(run.info.run_id, models=[used])
-    return loaded.get_raw_model()
+    return loaded
 
 
 def load_pyfunc(uri: str) -> Any:

@@ -1,12 +1,8 @@
 """Pictures of a model and its quality."""
 
-import functools
-import logging
-from collections.abc import Callable
 from typing import Any
 
 import pandas as pd
-from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from sklearn.calibration import CalibrationDisplay
@@ -14,33 +10,12 @@ from sklearn.inspection import permutation_importance
 from sklearn.metrics import ConfusionMatrixDisplay, PrecisionRecallDisplay
 from sklearn.pipeline import Pipeline
 
+from {{ cookiecutter.python_package }} import pictures
 from {{ cookiecutter.python_package }}.pipelines import data_science
 from {{ cookiecutter.python_package }}.schema import FEATURES, TARGET
 
-logger = logging.getLogger(__name__)
 
-
-def reason_if_it_fails(draw: Callable[..., Figure]) -> Callable[..., Figure]:
-    """Return a picture of the reason, and warn, where a picture cannot be drawn."""
-
-    @functools.wraps(draw)
-    def drawn(*data: Any) -> Figure:
-        try:
-            with rc_context({"text.parse_math": False}):  # a label may hold $
-                figure = draw(*data)
-                figure.draw_without_rendering()  # what fails, fails here
-            figure.set_layout_engine("none")  # it stays as it is laid out
-        except Exception as error:
-            reason = f"{draw.__name__} has failed: {error}"
-            logger.warning("A picture is missing: %s", reason)
-            figure = Figure(figsize=(5, 4))
-            figure.text(0.05, 0.5, f"{reason:.500}", wrap=True, parse_math=False)
-        return figure
-
-    return drawn
-
-
-@reason_if_it_fails
+@pictures.reason_if_it_fails
 def draw_confusion(test: pd.DataFrame, predictions: pd.DataFrame) -> Figure:
     """Draw which species are taken for which: the confusion matrix.
 
@@ -62,7 +37,7 @@ def draw_confusion(test: pd.DataFrame, predictions: pd.DataFrame) -> Figure:
     return figure
 
 
-@reason_if_it_fails
+@pictures.reason_if_it_fails
 def draw_quality(
     model: Pipeline, test: pd.DataFrame, predictions: pd.DataFrame
 ) -> Figure:

@@ -57,8 +57,35 @@ def label_names(labels: pd.Series) -> pd.Series:
     return "probability_" + labels.map(str)
 
 
+def describe_training(
+    train: pd.DataFrame, predictions: pd.DataFrame, metrics: dict[str, float]
+) -> dict[str, Any]:
+    """Record what the training looked like, to notice later what has changed.
+
+    Args:
+        train: The flowers that the model has learnt from.
+        predictions: What ``predict`` returns for the rows to test on.
+        metrics: What was measured of them.
+
+    Returns:
+        The record that the model keeps, and scoring and monitoring compare with.
+    """
+    highest = predictions.drop(columns=TARGET).max(axis="columns")
+    return {
+        "features": tracking.describe(train[FEATURES]),
+        "target": tracking.describe(train[[TARGET]]),
+        "predictions": tracking.describe(predictions[[TARGET]]),
+        "mean_probability": float(highest.mean()) if highest.notna().any() else None,
+        "metrics": metrics,
+    }
+
+
 def log_model(
-    model: Pipeline, train: pd.DataFrame, test: pd.DataFrame, options: dict[str, Any]
+    model: Pipeline,
+    train: pd.DataFrame,
+    test: pd.DataFrame,
+    options: dict[str, Any],
+    record: dict[str, Any] | None = None,
 ) -> str:
     """Log the model to MLflow, so that it can be loaded, compared and served.
 
@@ -67,6 +94,7 @@ def log_model(
         train: The flowers that it has learnt from.
         test: Flowers, of which the first are logged as input example.
         options: Arguments of ``mlflow.sklearn.log_model``.
+        record: What ``describe_training`` returns.
 
     Returns:
         The URI of the logged model.
@@ -86,7 +114,7 @@ def log_model(
         name="model",
         signature=infer_signature(example, outputs),
         input_example=example,
-        **tracking.sklearn_log_kwargs(model, train[[*FEATURES, TARGET]]),
+        **tracking.sklearn_log_kwargs(model, train[[*FEATURES, TARGET]], record),
         **options,
     )
     return logged.model_uri

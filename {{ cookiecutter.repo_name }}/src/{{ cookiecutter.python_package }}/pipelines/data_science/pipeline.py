@@ -3,7 +3,14 @@
 from kedro.pipeline import Node, Pipeline
 
 from .figures import draw_confusion, draw_quality
-from .nodes import log_model, predict, promote_model, report_accuracy, train_model
+from .nodes import (
+    describe_training,
+    log_model,
+    predict,
+    promote_model,
+    report_accuracy,
+    train_model,
+)
 
 
 def create_pipeline(**kwargs) -> Pipeline:
@@ -16,18 +23,25 @@ def create_pipeline(**kwargs) -> Pipeline:
                 outputs="model",
                 name="train_model",
             ),
-            Node(
-                log_model,
-                inputs=["model", "train", "test", "params:log_options"],
-                outputs="model_uri",
-                name="log_model",
-            ),
             Node(predict, ["model", "test"], "predictions", name="predict"),
             Node(
                 report_accuracy,
                 inputs=["test", "predictions"],
                 outputs="metrics",
                 name="report_accuracy",
+            ),
+            Node(
+                describe_training,
+                inputs=["train", "predictions", "metrics"],
+                outputs="training_record",
+                name="describe_training",
+            ),
+            Node(
+                log_model,
+                inputs=["model", "train", "test", "params:log_options"]
+                + ["training_record"],
+                outputs="model_uri",
+                name="log_model",
             ),
             Node(
                 draw_confusion,

@@ -7,6 +7,7 @@ from typing import Any
 
 import mlflow
 import pandas as pd
+from click import ClickException
 
 from {{ cookiecutter.python_package }} import schema, tracking
 from {{ cookiecutter.python_package }}.pipelines import data_science
@@ -28,7 +29,7 @@ class ScoreOptions:
     input: str | None = None
 
 
-def score_flowers(new_flowers: Any, options: ScoreOptions) -> Any:
+def score_flowers(new_flowers: Any, options: ScoreOptions) -> tuple[Any, Any]:
     """Predict the species of flowers with a logged model, which the run names.
 
     Args:
@@ -38,32 +39,77 @@ def score_flowers(new_flowers: Any, options: ScoreOptions) -> Any:
 
     Returns:
         The same rows with the columns of ``predict_species``, which are computed while
-        the rows are saved.
+        the rows are saved; the ``tracking.Watch`` that then knows what was counted.
 
     Raises:
         ClickException: There is no such model.
         ValueError: A chunk was refused; names the file, the rows and the columns.
     """
-    model = tracking.load_model(options.model)
+    model, watch = tracking.load_watched_model(options.model)
     run_id = (mlflow.active_run() or mlflow.start_run()).info.run_id  # in notebooks too
     if not hasattr(model, "predict_proba"):
         logger.info("The model has no probabilities: their column is left out.")
 
-    def report(rows: int) -> None:
+    def report(rows: int, counters: Any) -> None:
         mlflow.log_metric("rows", rows, run_id=run_id)  # not active any more
+        watch.counters = counters
 
-    return new_flowers.with_columns(partial(predict_species, model), FEATURES, report)
+    predict = partial(predict_species, model)
+    count = watch.new_counters
+    return new_flowers.with_columns(predict, FEATURES, report, count), watch
 
 
-def predict_species(model: Any, flowers: pd.DataFrame) -> pd.DataFrame:
-    """Return the species and, if the model has probabilities, how probable it is."""
-    predictions = data_science.predict(model, schema.validate_features(flowers))
+def predict_species(
+    model: Any, flowers: pd.DataFrame, counters: tracking.Counters | None = None
+) -> pd.DataFrame:
+    """Return the species and, if the model has probabilities, how probable it is.
+
+    Args:
+        model: The model that predicts.
+        flowers: A flower a row, with the columns ``FEATURES``.
+        counters: Count the flowers and the answers.
+    """
+    flowers = schema.validate_features(flowers)
+    predictions = data_science.predict(model, flowers)
     answers = predictions[[TARGET]]
     probabilities = predictions.drop(columns=TARGET)
+    if counters:
+        counters.update(flowers[FEATURES])
+        counters.update(answers)
     if probabilities.empty:
         return answers
+    if counters:
+        counters.add_probabilities(probabilities.to_numpy().max(axis=1))
     # That of the species, which need not be the highest.
     names = pd.Index(data_science.label_names(answers[TARGET]))
     column = probabilities.columns.get_indexer(names)
     own = probabilities.to_numpy()[range(len(column)), column]
     return answers.assign(probability=own)
+
+
+def check_drift(
+    watch: tracking.Watch, options: tracking.DriftOptions
+) -> dict[str, Any]:
+    """Compare what was scored with the model's training, and log what has drifted.
+
+    Args:
+        watch: What was counted.
+        options: When a column has drifted.
+
+    Returns:
+        The verdict, and the measures of each column, the worst first.
+    """
+    return tracking.report_drift(watch, options)
+
+
+def refuse_drift(drift: dict[str, Any], options: tracking.DriftOptions) -> None:
+    """Let the run fail if columns have drifted and ``on_drift`` is ``fail``.
+
+    Raises:
+        ClickException: Names the columns. All outputs are saved by then.
+    """
+    if drift["drifted"] and options.on_drift == "fail":
+        raise ClickException(
+            f"Drift since the training: {drift['verdict']} -- the flowers are scored; "
+            "see drift.png and drift.json of the run"
+        )

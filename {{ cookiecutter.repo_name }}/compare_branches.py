@@ -1,0 +1,171 @@
+"""Compares the pipeline's outcome here with that of another branch.
+
+python compare_branches.py origin/main                  the report on the terminal
+python compare_branches.py origin/main --store FOLDER   and both runs stay in FOLDER
+
+Both branches run into a store of their own, so that the project's runs and its champion
+stay as they are. The workflow in .github/ does the same for each pull request.
+
+Exit status: 0; 1 if the metric that decides about promotion has fallen by more than
+`promote_options.margin` and --accept-worse is not given; 2 if there is no answer.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+NOT_IN_GIT = ("conf/local", "data/01_raw")  # what a run reads, and git may not keep
+REQUIREMENTS = "requirements.txt"
+
+
+def call(*words: str | Path, cwd: Path = HERE, ok: tuple[int, ...] = (0,)) -> str:
+    """Run a command and return what it prints; exit with 2 if it fails."""
+    command = [*map(str, words)]
+    done = subprocess.run(command, cwd=cwd, stdout=subprocess.PIPE, text=True)
+    if done.returncode not in ok:
+        print(f"`{' '.join(command)}` has failed.", file=sys.stderr)
+        raise SystemExit(2)
+    return done.stdout
+
+
+def kedro(*words: str, ok: tuple[int, ...] = (0,)) -> str:
+    """Run a command of this project's ``kedro``, and return what it prints."""
+    return call(sys.executable, "-m", "kedro", *words, ok=ok)
+
+
+def lay_out(branch: str, folder: Path) -> Path:
+    """Check out a branch into a new folder; return the project in it."""
+    call("git", "worktree", "add", "--quiet", "--detach", folder, branch)
+    project = folder / call("git", "rev-parse", "--show-prefix").strip()
+    for name in NOT_IN_GIT:
+        for path in (HERE / name).rglob("*"):
+            target = project / path.relative_to(HERE)
+            if path.is_file() and not target.exists():
+                target.parent.mkdir(parents=True, exist_ok=True)
+                target.symlink_to(path)
+    return project
+
+
+def environment_of(project: Path, folder: Path) -> Path:
+    """Return the Python with a branch's packages: this one, if they are the same."""
+    if (project / REQUIREMENTS).read_text() == (HERE / REQUIREMENTS).read_text():
+        return Path(sys.executable)
+    call(sys.executable, "-m", "venv", folder)
+    python = folder / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
+    call(python, "-m", "pip", "install", "--quiet", "-r", project / REQUIREMENTS)
+    return python
+
+
+def run_pipeline(python: Path, project: Path) -> dict | None:
+    """Run the pipeline; return its run, or None if it fails."""
+    command = [python, "-m", "kedro", "run"]
+    done = subprocess.run(command, cwd=project, stdout=sys.stderr)
+    if done.returncode:
+        return None
+    return json.loads(kedro("runs", "--last=1", "--format=json"))[0]
+
+
+def compare_metric(base: dict, here: dict) -> tuple[str, bool]:
+    """Say what has become of the metric that decides, and whether that is too bad."""
+    metric, better, margin = (
+        here["parameters"][f"promote_options.{name}"]
+        for name in ("metric", "better", "margin")
+    )
+    then, now = base["metrics"].get(metric), here["metrics"].get(metric)
+    if then is None or now is None:
+        where = "here" if now is None else "there"
+        return f"**{metric}** was not measured {where}.", now is None
+    lost = round((then - now) * (1 if better == "more" else -1), 12)
+    worse = lost > float(margin)
+    said = f"**{metric}**: {then:.4g} there, {now:.4g} here."
+    return said + f" It is worse by more than {margin}." * worse, worse
+
+
+def confusion_matrix(project: Path) -> str:
+    """Return how often each label was taken for which, as a table of Markdown."""
+    import pandas as pd
+    from kedro.framework.session import KedroSession
+    from kedro.framework.startup import bootstrap_project
+
+    bootstrap_project(HERE)
+    from {{ cookiecutter.python_package }} import schema
+
+    with KedroSession.create(project) as session:
+        catalog = session.load_context().catalog
+    truth, predicted = (
+        catalog.load(name)[schema.TARGET].map(str) for name in ("test", "predictions")
+    )
+    counts = pd.crosstab(truth, predicted)
+    rows = [
+        ["true \\ predicted", *counts.columns],
+        ["---"] * (counts.shape[1] + 1),
+        *([str(label), *map(str, row)] for label, row in counts.iterrows()),
+    ]
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+
+
+def compare(branch: str, folder: Path) -> tuple[str, bool]:
+    """Run both branches; return the report, and whether this one is too bad."""
+    project = lay_out(branch, folder / "branch")
+    base = run_pipeline(environment_of(project, folder / "environment"), project)
+    here = run_pipeline(Path(sys.executable), HERE)
+    if not here:
+        print("The pipeline fails here: what it said is above.", file=sys.stderr)
+        raise SystemExit(2)
+    if not base:
+        return f"The pipeline of `{branch}` fails: nothing to compare with.", False
+    said, worse = compare_metric(base, here)
+    ids = base["run_id"], here["run_id"]
+    parts = [
+        f"## Compared with `{branch}`",
+        said,
+        kedro("runs", "diff", *ids, "--format=md", ok=(0, 1)).strip(),
+        f"### Confusion matrix of `{branch}`",
+        confusion_matrix(project),
+        "### Confusion matrix here",
+        confusion_matrix(HERE),
+    ]
+    return "\n\n".join(parts), worse
+
+
+def main() -> int:
+    """Print the report; return the exit status."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("branch", help="a branch or commit, such as origin/main")
+    parser.add_argument("--store", type=Path, help="where the runs stay")
+    parser.add_argument("--summary", type=Path, help="a file to add the report to")
+    parser.add_argument("--accept-worse", action="store_true", help="never exit with 1")
+    given = parser.parse_args()
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as name:
+        store = (given.store or Path(name, "store")).resolve()
+        store.mkdir(parents=True, exist_ok=True)
+        ours = ("MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_ID", "PYTHONPATH")
+        for variable in ours:
+            os.environ.pop(variable, None)
+        os.environ["MLFLOW_TRACKING_URI"] = f"sqlite:///{store.as_posix()}/mlflow.db"
+        os.environ["MLFLOW_EXPERIMENT_NAME"] = "comparison"
+        try:
+            with contextlib.redirect_stdout(sys.stderr):  # Kedro's log
+                report, worse = compare(given.branch, Path(name))
+        finally:
+            worktree = ("git", "worktree", "remove", "--force", f"{name}/branch")
+            subprocess.run(worktree, cwd=HERE, capture_output=True)
+    if worse and given.accept_worse:
+        report += "\n\nThat it is worse was accepted."
+    print(report)
+    if given.summary:
+        with given.summary.open("a", encoding="utf-8") as file:
+            file.write(f"{report}\n")
+    return int(worse and not given.accept_worse)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

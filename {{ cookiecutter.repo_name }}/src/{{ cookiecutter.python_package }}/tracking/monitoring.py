@@ -1,0 +1,176 @@
+"""A deployed model is watched: its inputs, its answers, and what they are worth."""
+
+from __future__ import annotations
+
+import json
+import logging
+from dataclasses import dataclass, field
+from typing import Any
+
+from . import column_counts, drift, models, names, promotion, provenance, registry
+
+DRIFT_TAG, QUALITY_TAG = "drift.verdict", "monitor.verdict"
+NO_RECORD = "not measured: the model has no training record"
+NOTHING_COUNTED = "not measured: nothing was counted"
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass
+class Watch:
+    """A model in use: what it was trained on, and what has been counted since.
+
+    Attributes:
+        uri: The model's address, as it was asked for.
+        model_id: MLflow's id of the logged model, if the tracking store has it.
+        record: ``features`` and ``predictions``, by column, as ``describe`` returns
+            them; ``mean_probability``; ``metrics``. Empty if it is not known.
+        counters: What the model has met and answered.
+    """
+
+    uri: str
+    model_id: str | None = None
+    record: dict[str, Any] = field(default_factory=dict)
+    counters: column_counts.Counters | None = None
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Watch:
+        """Stay the same object when Kedro hands it on: it may still be filled."""
+        return self
+
+    def new_counters(self) -> column_counts.Counters:
+        """Return counters of the columns that the record has."""
+        features, answers = (
+            self.record.get(key) or {} for key in ("features", "predictions")
+        )
+        return column_counts.Counters({**features, **answers})
+
+
+def load_watched_model(uri: str) -> tuple[Any, Watch]:
+    """Load a model as ``load_model`` does, with the record of its training."""
+    loaded = models.load_logged_model(uri)
+    text = (loaded.metadata.metadata or {}).get(models.TRAINING_RECORD_KEY)
+    record = json.loads(text) if text else {}
+    return loaded.get_raw_model(), Watch(uri, loaded.metadata.model_id, record)
+
+
+def report_drift(watch: Watch, options: drift.DriftOptions) -> dict[str, Any]:
+    """Compare what a model has met with its training; log metrics and the verdict.
+
+    The metrics carry the id of the model. The verdict is a tag of the active run and of
+    the model's versions, and a line in the log.
+
+    Returns:
+        What ``drift.compare`` returns, and the ``metrics``.
+    """
+    if not watch.record or watch.counters is None:
+        verdict = NOTHING_COUNTED if watch.record else NO_RECORD
+        found: dict[str, Any] = {"verdict": verdict, "drifted": [], "columns": {}}
+        found |= {"enough_rows": False, "metrics": {}}
+    else:
+        found = drift.compare(watch.counters, options)
+        found["metrics"] = drift_metrics(found, watch)
+        log_model_metrics(found["metrics"], watch)
+        if found["not_found"]:
+            missing = ", ".join(found["not_found"])
+            logger.info("Not compared, for they are not there any more: %s.", missing)
+    level = logging.WARNING if found["drifted"] else logging.INFO
+    logger.log(level, "Drift since the training of %s: %s", watch.uri, found["verdict"])
+    set_verdict(DRIFT_TAG, found["verdict"], watch)
+    return found
+
+
+def drift_metrics(found: dict[str, Any], watch: Watch) -> dict[str, float]:
+    """Return the metrics of a comparison, and of the model's answers."""
+    metrics = {}
+    for name, column in found["columns"].items():
+        for key in ("ks", "chi2", "psi"):
+            metrics[f"drift.{name}.{key}"] = column.get(key)
+        for key in ("missing", "outside"):
+            metrics[f"{key}.{name}"] = column.get(key)
+    for name in watch.record.get("predictions") or {}:
+        column = found["columns"].get(name, {})
+        for label, share in column_counts.shares(column).items():
+            metrics[f"share.{label}"] = share
+    counters: Any = watch.counters
+    metrics["mean_probability"] = counters.mean_probability()
+    return {key: value for key, value in metrics.items() if value is not None}
+
+
+def report_quality(
+    watch: Watch,
+    metrics: dict[str, float],
+    rows: int,
+    *,
+    metric: str,
+    better: str,
+    margin: float,
+    min_rows: int,
+) -> dict[str, Any]:
+    """Compare a model's metrics with those of its training; log them and the verdict.
+
+    Args:
+        watch: The model.
+        metrics: What was measured of it on rows whose true answers are known by now.
+        rows: How many rows these are.
+        metric: The key of the metrics that decides.
+        better: Whether ``more`` of it is better, or ``less``.
+        margin: A model is worse if it has lost more than this.
+        min_rows: Fewer rows get no verdict.
+
+    Returns:
+        ``verdict`` in words, whether the model is ``worse``, ``metrics``, ``rows``, and
+        the metrics when it was ``trained``.
+    """
+    trained = watch.record.get("metrics") or {}
+    now, then = metrics.get(metric), trained.get(metric)
+    worse = False
+    if now is None:
+        verdict = f"{metric} was not measured"
+    elif then is None:
+        verdict = f"{metric} {now:.4g}, not known when it was trained"
+    else:
+        lost = promotion.SIGNS[better] * (then - now)
+        worse = lost > margin and rows >= min_rows
+        judged = f"{'worse' if lost > margin else 'not worse'} by more than {margin:g}"
+        verdict = f"{metric} {now:.4g}, {then:.4g} when it was trained: {judged}"
+    if rows < min_rows:
+        verdict = f"too few rows ({rows}): {verdict}"
+    measured = {f"monitor.{key}": value for key, value in metrics.items()}
+    measured["monitor.rows"] = rows
+    log_model_metrics(measured, watch)
+    level = logging.WARNING if worse else logging.INFO
+    logger.log(level, "%s on %s rows: %s", watch.uri, rows, verdict)
+    set_verdict(QUALITY_TAG, verdict, watch)
+    found = {"verdict": verdict, "worse": worse, "rows": rows}
+    return found | {"metrics": metrics, "trained": trained}
+
+
+def log_model_metrics(metrics: dict[str, float], watch: Watch) -> None:
+    """Log metrics to the active run and, if the store has it, to the model."""
+    import mlflow
+
+    named = {names.with_namespace(key): value for key, value in metrics.items()}
+    mlflow.log_metrics(named, model_id=watch.model_id)
+
+
+def set_verdict(key: str, verdict: str, watch: Watch) -> None:
+    """Set a verdict as a tag of the active run and of the model's versions."""
+    import mlflow
+    from mlflow.exceptions import MlflowException
+
+    verdict = verdict[: names.MAX_TAG]
+    mlflow.set_tag(names.with_namespace(key), verdict)
+    run: Any = mlflow.active_run()
+    if not watch.model_id or provenance.replay_tags():
+        return
+    client = mlflow.MlflowClient()
+    tags = {key: verdict[:5000], key.replace("verdict", "run_id"): run.info.run_id}
+    try:
+        model = client.get_logged_model(watch.model_id)
+        for version in json.loads(model.tags.get(registry.VERSIONS_TAG, "[]")):
+            for name, text in tags.items():
+                client.set_model_version_tag(
+                    version["name"], version["version"], name, text
+                )
+    except MlflowException as error:  # another store's, or not ours to change
+        logger.info("The model's version has no tag %s: %s", key, error)
