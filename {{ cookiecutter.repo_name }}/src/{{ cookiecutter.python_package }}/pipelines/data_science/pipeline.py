@@ -38,8 +38,13 @@ def create_pipeline(**kwargs) -> Pipeline:
             ),
             Node(
                 log_model,
-                inputs=["model", "train", "test", "params:log_options"]
-                + ["training_record"],
+                inputs=[
+                    "model",
+                    "train",
+                    "test",
+                    "params:log_options",
+                    "training_record",
+                ],
                 outputs="model_uri",
                 name="log_model",
             ),
