@@ -17,6 +17,7 @@ from runs import (
     BEHAVIOUR,
     PACKAGE,
     REPO,
+    ROOT,
     Cluster,
     build_environment,
     generate,
@@ -81,6 +82,44 @@ def workbench(shared, generated) -> Path:
             build_environment(folder, *named, "psycopg2-binary", "mlflow[auth]")
             done.touch()
     return folder / "bin"
+
+
+@pytest.fixture(scope="session")
+def dist(shared) -> Path:
+    """Return the folder of the sdist and of the wheel that is built from it."""
+    with FileLock(shared / "dist.lock"):
+        folder = shared / "dist"
+        if not folder.exists():
+            run("uv", "build", "--quiet", f"--out-dir={folder}", ROOT, cwd=shared)
+        return folder
+
+
+@pytest.fixture(scope="session")
+def wheel(dist) -> Path:
+    """Return the wheel of this repository."""
+    (path,) = dist.glob("*.whl")
+    return path
+
+
+@pytest.fixture(scope="session")
+def site(wheel, shared) -> Path:
+    """Return a folder with the wheel's content, to be named in PYTHONPATH."""
+    with FileLock(shared / "site.lock"):
+        folder = shared / "site"
+        if not folder.exists():
+            install = ("uv", "pip", "install", "--quiet", "--no-deps", "--target")
+            run(*install, folder, wheel, cwd=shared)
+        return folder
+
+
+@pytest.fixture(scope="session")
+def installed(wheel, shared) -> Path:
+    """Return the ``bin`` of an environment that holds the wheel, compiled as by pip."""
+    with FileLock(shared / "installed.lock"):
+        folder = shared / "installed"
+        if folder.exists():
+            return folder / ("Scripts" if os.name == "nt" else "bin")
+        return build_environment(folder, str(wheel))
 
 
 @pytest.fixture(scope="session")

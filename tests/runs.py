@@ -4,6 +4,7 @@ import base64
 import json
 import os
 import re
+import shutil
 import signal
 import socket
 import sqlite3
@@ -85,6 +86,25 @@ def build_environment(folder: Path, *requirements: str, python: str = sys.execut
     return bin_
 
 
+def interpreters() -> list[tuple[tuple[int, ...], str]]:
+    """Return the installed CPythons that are supported, oldest first."""
+    path = os.environ["PATH"]
+    if shutil.which("pyenv"):
+        pyenv = Path(run("pyenv", "root", cwd=ROOT).stdout.strip())
+        path = os.pathsep.join([path, *map(str, pyenv.glob("versions/*/bin"))])
+    listing = ("uv", "python", "list", "--only-installed", "--output-format=json")
+    found = json.loads(run(*listing, cwd=ROOT, PATH=path).stdout)
+    supported = [
+        (tuple(python["version_parts"].values()), python["path"])
+        for python in found
+        if python["implementation"] == "cpython"
+        and python["variant"] == "default"
+        and python["version"].replace(".", "").isdigit()
+        and "shims" not in Path(python["path"]).parts
+    ]
+    return sorted(entry for entry in supported if entry[0] >= (3, 10))
+
+
 def groups(project: Path, *names: str) -> list[str]:
     """Return pip's arguments for a project's requirements and dependency groups."""
     file = project / "pyproject.toml"
@@ -95,6 +115,12 @@ def groups(project: Path, *names: str) -> list[str]:
 def path_of(bin_: Path) -> str:
     """Return the PATH of a shell in which an environment is active."""
     return f"{bin_}{os.pathsep}{os.environ['PATH']}"
+
+
+def lint_workflow(file: Path):
+    """Check a workflow with actionlint, which checks its scripts with shellcheck."""
+    path = path_of(Path(sys.executable).parent)
+    return run("actionlint", "-no-color", file, cwd=file.parent, ok=False, PATH=path)
 
 
 def start(*command, cwd: Path, output=subprocess.DEVNULL, **changes: str):

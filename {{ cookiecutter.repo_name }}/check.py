@@ -25,6 +25,7 @@ from shutil import which
 from typing import NamedTuple
 
 PROJECT = Path(__file__).resolve().parent
+WINDOWS = os.name == "nt"  # its shells know neither `source` nor `export`
 OLDEST_PYTHON = (3, 10)
 DEFAULT_URI = "sqlite:///mlflow.db"
 DATABASES = ("postgresql", "mysql", "mssql")
@@ -85,7 +86,7 @@ def configured_uri() -> str:
     """Return where mlflow.yml records; relative SQLite paths start at the project."""
     uri = setting("tracking_uri") or DEFAULT_URI
     file = re.fullmatch(r"sqlite:///([^/].*)", uri)
-    return f"sqlite:///{PROJECT / file[1]}" if file else uri
+    return f"sqlite:///{(PROJECT / file[1]).as_posix()}" if file else uri
 
 
 def is_conda(home: str | Path) -> bool:
@@ -105,7 +106,8 @@ def find_conda() -> str:
             if is_conda(place):
                 return str(place)
     # Takes a second; only a wrapper, such as pyenv's, does not tell by its path.
-    home = os.popen("conda info --base 2>/dev/null").read().strip() if found else ""
+    ask = f"conda info --base 2>{os.devnull}"
+    home = os.popen(ask).read().strip() if found else ""
     return home if is_conda(home) else ""
 
 
@@ -120,7 +122,8 @@ def exports() -> dict[str, str]:
     given = os.environ.get
     uri = given("MLFLOW_TRACKING_URI") or configured_uri()
     database = uri.startswith(("sqlite", *DATABASES))
-    inside = uri.startswith(f"sqlite:///{PROJECT}/")
+    here = PROJECT.as_posix()
+    inside = uri.startswith(f"sqlite:///{here}/")
     # `mlflow run` refuses a name next to an id.
     by_id = given("MLFLOW_EXPERIMENT_ID") or given("MLFLOW_RUN_ID")
     variables = {
@@ -128,7 +131,7 @@ def exports() -> dict[str, str]:
         "MLFLOW_EXPERIMENT_NAME": "" if by_id else setting("experiment_name"),
         "MLFLOW_BACKEND_STORE_URI": uri if database else "",
         # Experiments made in `mlflow ui` would go where only a server's clients write.
-        "MLFLOW_DEFAULT_ARTIFACT_ROOT": f"{PROJECT}/mlruns" if inside else "",
+        "MLFLOW_DEFAULT_ARTIFACT_ROOT": f"{here}/mlruns" if inside else "",
         "MLFLOW_CONDA_HOME": find_conda(),
         # MLflow prints the address of a run's page with all that is in it.
         "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": (
@@ -249,7 +252,8 @@ def tracking_row(uri: str, offline: bool) -> Row:
     database only a connection is opened: MLflow would make its tables.
     """
     shown = mask(uri)
-    folder = uri.startswith("file:") or (":" not in uri and uri != "databricks")
+    path = ":" not in uri and uri != "databricks"
+    folder = path or bool(re.match(r"file:|[A-Za-z]:[\\/]", uri))
     if folder and not os.environ.get("MLFLOW_ALLOW_FILE_STORE"):
         source = quote(re.sub("^file:(//)?", "", uri))
         move = f"mlflow migrate-filestore --source {source} --target {DEFAULT_URI}"
@@ -377,8 +381,9 @@ def main() -> int:
     steps = [INSTALL] if any(row.remedy == INSTALL for row in rows) else []
     folder = Path(sys.executable).parent
     if Path(which("python") or which("python3") or "").parent != folder:
-        steps.insert(0, f'export PATH={quote(str(folder))}:"$PATH"')
-    source = "" if os.name == "nt" else f"{SOURCE} && "
+        line = f'export PATH={quote(str(folder))}:"$PATH"'
+        steps.insert(0, f'$env:PATH = "{folder};$env:PATH"' if WINDOWS else line)
+    source = "" if WINDOWS else f"{SOURCE} && "
     steps += ["kedro run", f"{source}{mlflow_run()}"]
     print("\nNext:", *steps, sep="\n  ")
     return int(any(row.level == "FAIL" for row in rows))

@@ -16,6 +16,7 @@ import argparse
 import contextlib
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -51,7 +52,10 @@ def lay_out(branch: str, folder: Path) -> Path:
             target = project / path.relative_to(HERE)
             if path.is_file() and not target.exists():
                 target.parent.mkdir(parents=True, exist_ok=True)
-                target.symlink_to(path)
+                try:
+                    target.symlink_to(path)
+                except OSError:  # Windows lets few users make links
+                    shutil.copy2(path, target)
     return project
 
 

@@ -1,15 +1,14 @@
 """`pip install` of this repository gives `kedro new --starter=mlflow-iris`."""
 
-import os
+import re
 import tarfile
 import zipfile
 from email import message_from_bytes
 from pathlib import Path
 
-import pytest
-from filelock import FileLock
 from packaged import TEMPLATE, tracked
-from runs import NAME, ROOT, build_environment, generate, run
+from packaging.requirements import Requirement
+from runs import NAME, PACKAGE, ROOT, generate, run
 
 STARTER = (
     "cookiecutter.json",
@@ -19,6 +18,7 @@ STARTER = (
     "hooks",
     TEMPLATE,
 )
+LIBRARY = f"{TEMPLATE}/src/{{{{ cookiecutter.python_package }}}}/tracking"
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -27,36 +27,28 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}
 
 
-@pytest.fixture(scope="session")
-def dist(shared) -> Path:
-    """Return the folder of the sdist and of the wheel that is built from it."""
-    with FileLock(shared / "dist.lock"):
-        folder = shared / "dist"
-        if not folder.exists():
-            run("uv", "build", "--quiet", f"--out-dir={folder}", ROOT, cwd=shared)
-        return folder
-
-
-@pytest.fixture(scope="session")
-def installed(dist, shared) -> Path:
-    """Return the ``bin`` of an environment that holds the wheel, compiled as by pip."""
-    with FileLock(shared / "installed.lock"):
-        folder = shared / "installed"
-        if folder.exists():
-            return folder / ("Scripts" if os.name == "nt" else "bin")
-        (wheel,) = dist.glob("*.whl")
-        return build_environment(folder, str(wheel))
-
-
-def test_wheel_holds_the_starter_and_nothing_else(dist):
+def test_wheel_holds_the_starter_its_library_and_nothing_else(dist):
     (path,) = dist.glob("*.whl")
     with zipfile.ZipFile(path) as wheel:
         files = {n: wheel.read(n) for n in wheel.namelist() if ".dist-info/" not in n}
     expected = {f"mlflow_iris/{name}": name for name in tracked(*STARTER)}
-    expected["mlflow_iris/__init__.py"] = "mlflow_iris.py"
+    for folder, inside in (
+        ("plugin", "mlflow_iris"),
+        (LIBRARY, "mlflow_iris/tracking"),
+    ):
+        for name in tracked(folder):
+            expected[name.replace(folder, inside)] = name
+    assert "mlflow_iris/tracking/commands/runs.py" in expected
     assert files == {name: (ROOT / of).read_bytes() for name, of in expected.items()}
     for name in ("conf/local/.gitkeep", ".gitignore", ".github/workflows/ci.yml"):
         assert f"mlflow_iris/{TEMPLATE}/{name}" in files
+
+
+def test_the_library_needs_no_rendering(generated):
+    """The wheel carries the template's files; a project has them rendered."""
+    ours = contents(ROOT / LIBRARY)
+    theirs = contents(generated / "src" / PACKAGE / "tracking")
+    assert {n: b for n, b in ours.items() if n.endswith(".py")} == theirs
 
 
 def test_wheel_requires_kedro_alone_and_carries_the_licence(dist):
@@ -65,7 +57,16 @@ def test_wheel_requires_kedro_alone_and_carries_the_licence(dist):
         (name,) = (n for n in wheel.namelist() if n.endswith(".dist-info/METADATA"))
         metadata = message_from_bytes(wheel.read(name))
         licence = wheel.read(name.replace("METADATA", "licenses/LICENSE"))
-    assert metadata.get_all("Requires-Dist") == ["kedro<2,>=1.7"]
+    kedro, *optional = metadata.get_all("Requires-Dist")
+    assert kedro == "kedro<2,>=1.7"
+    # What the library needs is what a generated project asks for.
+    text = (ROOT / TEMPLATE / "pyproject.toml").read_text()
+    for line in optional:
+        wanted, _, extra = line.partition("; ")
+        assert extra == "extra == 'tracking'"
+        (theirs,) = re.findall(rf'"({Requirement(wanted).name}[>=<].+)"', text)
+        assert Requirement(theirs) == Requirement(wanted)
+    assert len(optional) == 2
     assert metadata["Requires-Python"] == ">=3.10"
     assert licence == (ROOT / "LICENSE").read_bytes()
 

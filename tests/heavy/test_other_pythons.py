@@ -1,13 +1,21 @@
 """A project on the oldest and newest Python, and its wheel without the project."""
 
-import json
-import os
 import shutil
 from pathlib import Path
 
 import pytest
 import yaml
-from runs import NAME, PACKAGE, REPO, ROOT, build_environment, path_of, recorded, run
+from runs import (
+    NAME,
+    PACKAGE,
+    REPO,
+    ROOT,
+    build_environment,
+    interpreters,
+    path_of,
+    recorded,
+    run,
+)
 
 
 def test_the_wheel_runs_where_there_is_no_project(project, bin_, tmp_path):
@@ -24,25 +32,6 @@ def test_the_wheel_runs_where_there_is_no_project(project, bin_, tmp_path):
     (one,) = recorded(elsewhere)
     assert one.status == "FINISHED" and one.metrics["accuracy"] >= 0.9
     assert Path(one.tags["python.executable"]).parent == theirs
-
-
-def interpreters() -> list[tuple[tuple[int, ...], str]]:
-    """Return the installed CPythons that are supported, oldest first."""
-    path = os.environ["PATH"]
-    if shutil.which("pyenv"):
-        pyenv = Path(run("pyenv", "root", cwd=ROOT).stdout.strip())
-        path = os.pathsep.join([path, *map(str, pyenv.glob("versions/*/bin"))])
-    listing = ("uv", "python", "list", "--only-installed", "--output-format=json")
-    found = json.loads(run(*listing, cwd=ROOT, PATH=path).stdout)
-    supported = [
-        (tuple(python["version_parts"].values()), python["path"])
-        for python in found
-        if python["implementation"] == "cpython"
-        and python["variant"] == "default"
-        and python["version"].replace(".", "").isdigit()
-        and "shims" not in Path(python["path"]).parts
-    ]
-    return sorted(entry for entry in supported if entry[0] >= (3, 10))
 
 
 @pytest.mark.parametrize("age", ["oldest", "newest"])

@@ -22,6 +22,7 @@ else:
 
 FILES = f"""
 .dockerignore
+.gitattributes
 .github/dependabot.yml
 .github/workflows/ci.yml
 .gitignore
@@ -207,6 +208,7 @@ PARSERS = {
     ".dockerignore": read_text,
     ".csv": read_text,
     ".diff": read_text,
+    ".gitattributes": read_text,
     ".gitignore": read_text,
     ".gitkeep": read_text,
     ".ipynb": load_json,

@@ -289,7 +289,7 @@ def test_another_plugin_that_records_is_named(
 ):
     about = tmp_path / "site" / "kedro_mlflow-2.0.3.dist-info"
     about.mkdir(parents=True)
-    (about / "METADATA").write_text("Name: kedro-mlflow\nVersion: 2.0.3\n")
+    (about / "METADATA").write_text("Name: kedro_mlflow\nVersion: 2.0.3\n")
     hooks = "[kedro.hooks]\nother_hooks = json:dumps\n"  # any object will do
     (about / "entry_points.txt").write_text(hooks)
     monkeypatch.syspath_prepend(about.parent)

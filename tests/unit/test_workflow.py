@@ -1,14 +1,13 @@
 """The workflow that a generated project brings for GitHub Actions."""
 
 import re
-import sys
 from pathlib import Path
 
 import check_jsonschema
 import pytest
 import yaml
 from click.testing import CliRunner, Result
-from runs import ROOT, path_of, run
+from runs import ROOT, lint_workflow
 
 WORKFLOW = Path(".github/workflows/ci.yml")
 DEPENDABOT = Path(".github/dependabot.yml")
@@ -111,14 +110,8 @@ def test_it_runs_the_python_that_conda_yaml_names(generated, workflow):
     assert python.startswith(f"python={setup['with']['python-version']}.")
 
 
-def lint(file: Path):
-    """Check a workflow with actionlint, which checks its scripts with shellcheck."""
-    path = path_of(Path(sys.executable).parent)
-    return run("actionlint", "-no-color", file, cwd=file.parent, ok=False, PATH=path)
-
-
 def test_actionlint_finds_nothing(generated):
-    done = lint(generated / WORKFLOW)
+    done = lint_workflow(generated / WORKFLOW)
     assert (done.returncode, done.stdout) == (0, "")
 
 
@@ -134,7 +127,7 @@ def test_actionlint_finds_mistakes(generated, tmp_path, right, wrong, said):
     text = (generated / WORKFLOW).read_text("utf-8")
     assert right in text
     (tmp_path / "ci.yml").write_text(text.replace(right, wrong))
-    done = lint(tmp_path / "ci.yml")
+    done = lint_workflow(tmp_path / "ci.yml")
     assert done.returncode == 1 and said in done.stdout
 
 

@@ -10,7 +10,7 @@ import logging
 import posixpath
 import tempfile
 from collections.abc import Iterator, Mapping
-from datetime import UTC, datetime
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -82,7 +82,7 @@ def requested(
         started: When it began, in seconds since 1970.
         complete: Whether all nodes have run.
     """
-    began = datetime.fromtimestamp(started, UTC)
+    began = datetime.fromtimestamp(started, timezone.utc)
     for name in (*inputs, *sorted(pipeline.all_outputs())):
         config = catalog_files.catalog_entry(name, catalog)
         if settings_of(config).get("artifact_path") is None:
@@ -179,7 +179,7 @@ def is_new(system: Any, path: str, since: datetime | None) -> bool:
         modified = system.modified(path)
     except NotImplementedError:
         return False
-    return modified.replace(tzinfo=modified.tzinfo or UTC) >= since
+    return modified.replace(tzinfo=modified.tzinfo or timezone.utc) >= since
 
 
 def fetched(system: Any, path: str, place: Path) -> Path:

@@ -18,8 +18,20 @@ from . import datasets, names, redact
 DIFF_FILE, PACKAGES_FILE = "code.diff", "packages.txt"
 DIFF_MASKED = "masked: it holds what looks like credentials"  # in the tag git.diff
 MAX_DIFF_BYTES = 5_000_000  # bytes
-# The project's folder, without what is somebody's own; whatever git is set to show.
-DIFF_PATHS = (".", ":(exclude)conf/local", ":(exclude,top,glob)**/credentials*")
+# The project's folder, without what tracking writes there, ignored by git or not.
+PROJECT_PATHS = (
+    ".",
+    ":(exclude)mlruns",
+    ":(exclude).runs",
+    ":(exclude,glob)mlflow.db*",
+    ":(exclude,glob)**/.locks/**",
+)
+# And without what is somebody's own; whatever git is set to show.
+DIFF_PATHS = (
+    *PROJECT_PATHS,
+    ":(exclude)conf/local",
+    ":(exclude,top,glob)**/credentials*",
+)
 DIFF_FLAGS = (
     "--binary",
     "--no-ext-diff",
@@ -64,7 +76,7 @@ def git_state(project: Path) -> dict[str, str]:
 
     Empty outside git. If git refuses, a tag and the log say why.
     """
-    words = ("status", "--porcelain=v2", "--branch", "--", ".")
+    words = ("status", "--porcelain=v2", "--branch", "--", *PROJECT_PATHS)
     printed, refusal = try_git(project, *words)
     if refusal:
         logger.warning("No commit is recorded: %s", refusal)

@@ -14,8 +14,9 @@ from urllib.parse import unquote, urlsplit
 from click import ClickException
 from kedro.config import MissingConfigException
 from kedro.framework.project import settings
+from packaging.utils import canonicalize_name
 
-from . import client, database, environment
+from . import client, database, environment, names
 
 # The keys of mlflow.yml, and their types.
 SETTINGS: dict[str, Any] = {
@@ -109,7 +110,7 @@ def experiment_id(config: dict[str, Any], project: Path) -> str:
 
     mlflow_client, uri = MlflowClient(), os.environ["MLFLOW_TRACKING_URI"]
     name = os.environ.get("MLFLOW_EXPERIMENT_NAME") or config.get("experiment_name")
-    name = name or __name__.partition(".")[0]
+    name = name or names.project_package()
     experiment: Experiment | None
     if given := environment.user_env("MLFLOW_EXPERIMENT_ID"):
         experiment = mlflow_client.get_experiment(given)
@@ -161,12 +162,9 @@ def artifact_location(name: str, configured: str | None, project: Path) -> str |
 
 def warn_of_kedro_mlflow() -> None:
     """Warn if the plugin kedro-mlflow would record the same runs."""
-    installed = {
-        entry.dist.name for entry in entry_points(group="kedro.hooks") if entry.dist
-    }
-    switched_off = {
-        name.replace("_", "-") for name in settings.DISABLE_HOOKS_FOR_PLUGINS
-    }
+    plugins = (entry.dist for entry in entry_points(group="kedro.hooks"))
+    installed = {canonicalize_name(plugin.name) for plugin in plugins if plugin}
+    switched_off = set(map(canonicalize_name, settings.DISABLE_HOOKS_FOR_PLUGINS))
     if "kedro-mlflow" in installed - switched_off:
         logger.warning(
             "The plugin kedro-mlflow is installed: it records the same runs and reads "

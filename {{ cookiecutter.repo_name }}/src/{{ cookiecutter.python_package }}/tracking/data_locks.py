@@ -18,7 +18,7 @@ import sqlite3
 import threading
 import time
 import uuid
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -30,7 +30,8 @@ POLL_SECONDS = 0.1  # seconds
 HOLDERS_VARIABLE = "KEDRO_LOCK_HOLDERS"  # the runs that this process runs within
 TIMEOUT_VARIABLE = "KEDRO_LOCK_TIMEOUT"  # seconds; overrides lock_timeout of mlflow.yml
 FOLDER = ".locks"
-logger = logging.getLogger(__name__)
+# Windows neither replaces nor opens a file while another process does either.
+SHARING_TRIES = 40 if os.name == "nt" else 1
 Signature = tuple[int, int]  # size in bytes, time of the last change in nanoseconds
 
 logger = logging.getLogger(__name__)
@@ -78,7 +79,7 @@ def signature(path: Path) -> Signature | None:
 def read_note(path: Path) -> dict[str, Any]:
     """Return the note of a data file; nothing where there is none."""
     try:
-        note = json.loads(note_file(path).read_text("utf-8"))
+        note = json.loads(retry_sharing(note_file(path).read_text, "utf-8"))
     except (OSError, ValueError):
         return {}
     return note if isinstance(note, dict) else {}
@@ -270,8 +271,20 @@ def write_note(path: Path, note: dict[str, Any]) -> None:
         if note:
             file.parent.mkdir(parents=True, exist_ok=True)
             part.write_text(json.dumps(note), "utf-8")
-            part.replace(file)
+            retry_sharing(part.replace, file)
         else:
-            file.unlink(missing_ok=True)
+            retry_sharing(file.unlink, True)
     except OSError as error:
+        part.unlink(missing_ok=True)
         logger.warning("Cannot write %s: %s", file, error)
+
+
+def retry_sharing(call: Callable, *args: Any) -> Any:
+    """Call a function of a file; again while another process has the file open."""
+    for left in reversed(range(SHARING_TRIES)):
+        try:
+            return call(*args)
+        except PermissionError:
+            if not left:
+                raise
+            time.sleep(0.05)

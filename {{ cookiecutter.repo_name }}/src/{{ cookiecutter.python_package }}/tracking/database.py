@@ -8,7 +8,7 @@ import sqlite3
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
-from pathlib import Path
+from pathlib import Path, PurePath, PurePosixPath, PureWindowsPath
 from typing import Any
 
 DATABASES = ("postgresql", "mysql", "mssql")
@@ -91,12 +91,11 @@ def relocate_artifacts(file: Path, project: Path) -> None:
         made = "SELECT 1 FROM sqlite_master WHERE name = 'logged_models'"
         if not db.execute(made).fetchone():  # MLflow has not created all tables yet
             return
-        folders = {Path(folder) for (folder,) in db.execute(known)}
-        if folders == {project}:
+        folders = {folder for (folder,) in db.execute(known)}
+        if folders == {str(project)}:
             return
-        for old in folders - {project}:
-            for style in (str, Path.as_uri):
-                was, now = f"{style(old)}/", f"{style(project)}/"
+        for old in folders - {str(project)}:
+            for was, now in zip(beginnings(old), beginnings(str(project)), strict=True):
                 for statement in RELOCATE_SQL.split(";"):
                     db.execute(
                         statement, {"old": was, "new": now, "rest": len(was) + 1}
@@ -108,3 +107,14 @@ def relocate_artifacts(file: Path, project: Path) -> None:
             " SELECT 'project.folder', ?, experiment_id FROM experiments LIMIT 1",
             [str(project)],
         )
+
+
+def beginnings(folder: str) -> tuple[str, str]:
+    """Return how the addresses of files in a folder begin: as paths, and as URIs.
+
+    The folder may be one of another system, for a store may be carried there.
+    """
+    posix = PurePosixPath(folder)
+    path: PurePath = posix if posix.is_absolute() else PureWindowsPath(folder)
+    separator = "/" if path is posix else "\\"
+    return f"{path}{separator}", f"{path.as_uri()}/"

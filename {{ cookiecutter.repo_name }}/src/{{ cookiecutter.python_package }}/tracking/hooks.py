@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import logging
 import os
 import signal
@@ -11,6 +12,7 @@ import traceback
 from pathlib import Path
 from typing import Any
 
+from click import ClickException
 from kedro.framework.hooks import hook_impl
 from kedro.runner import AbstractRunner
 
@@ -44,6 +46,13 @@ class MLflowRunHooks:
     @hook_impl(tryfirst=True)
     def after_context_created(self, context) -> None:
         """Set where runs go, for notebooks too; end a run that Ctrl-C left open."""
+        if not importlib.util.find_spec("mlflow"):
+            raise ClickException(
+                'MLflow is not installed: pip install "mlflow>=3.17,<4"'
+            )
+        library = logging.getLogger(__name__.partition(".")[0])
+        if library.level == logging.NOTSET:  # Kedro sets that of the project's package
+            library.setLevel(logging.INFO)
         # skops looks for these functions in one loaded module after another.
         import scipy.special  # noqa: F401
 
@@ -111,6 +120,7 @@ class MLflowRunHooks:
         if self._runs[kedro_id].in_workers:
             # The way into worker processes, also into those that have no hooks.
             environment.set_env("MLFLOW_RUN_ID", run.info.run_id)
+            os.environ[names.PACKAGE_VARIABLE] = names.project_package()
 
     def _log_provenance(self, active, run, run_params, tags, given) -> None:
         """Log parameters, tags, and what reproduces the run."""

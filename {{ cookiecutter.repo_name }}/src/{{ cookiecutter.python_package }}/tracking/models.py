@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import subprocess
@@ -12,8 +13,9 @@ from typing import Any
 
 from click import ClickException
 from packaging.requirements import InvalidRequirement, Requirement
+from packaging.utils import canonicalize_name
 
-from . import provenance, redact, training_rows
+from . import names, provenance, redact, training_rows
 
 # Of MLflow's flavours: the library, and where its version is noted.
 LIBRARIES = {
@@ -23,7 +25,17 @@ LIBRARIES = {
     "catboost": ("catboost", "cb_version"),
 }
 TRAINING_RECORD_KEY = "training_record"  # in the model's metadata
-PACKAGE = Path(__file__).resolve().parents[1]
+# What every logged model needs, also where the project does not name it.
+NEEDED = ("mlflow", "scikit-learn", "skops")
+
+
+def package_folder() -> Path:
+    """Return the folder of the project's package."""
+    name = names.project_package()
+    spec = importlib.util.find_spec(name)
+    if spec is None or not spec.origin:
+        raise ClickException(f"The project's package {name} has no __init__.py")
+    return Path(spec.origin).resolve().parent
 
 
 def sklearn_log_kwargs(
@@ -45,8 +57,14 @@ def sklearn_log_kwargs(
         ClickException: skops cannot save the model, or Kedro is needed to load it.
     """
     import mlflow
-    import skops.io
 
+    try:
+        import skops.io
+    except ImportError:
+        raise ClickException(
+            "scikit-learn models are saved by skops, which is not installed: "
+            'pip install "skops>=0.13,<1"'
+        ) from None
     if not mlflow.active_run() and "MLFLOW_RUN_ID" in os.environ:
         mlflow.start_run()  # in a spawned worker, which runs no hooks
     try:
@@ -57,54 +75,63 @@ def sklearn_log_kwargs(
             f"{redact.first_line(error)} -- log it by MLflow's own flavour for it, "
             "such as mlflow.lightgbm.log_model or mlflow.pyfunc.log_model"
         ) from error
-    ours = [name for name in types if name.startswith(f"{PACKAGE.name}.")]
+    package = package_folder()
+    ours = [name for name in types if name.startswith(f"{package.name}.")]
     if ours:
-        check_loads_without_kedro(ours)
+        check_loads_without_kedro(ours, package)
     kept = {} if train is None else training_rows.describe(train) or {}
     if record:  # as text, which YAML reads fast
         kept[TRAINING_RECORD_KEY] = json.dumps(record, separators=(",", ":"))
     return {
         "serialization_format": "skops",
         "skops_trusted_types": types or None,
-        "pip_requirements": pinned_requirements(),
-        "code_paths": [str(PACKAGE)] if ours else None,
+        "pip_requirements": pinned_requirements(package),
+        "code_paths": [str(package)] if ours else None,
         "metadata": kept or None,
     }
 
 
-def check_loads_without_kedro(names: list[str]) -> None:
+def check_loads_without_kedro(types: list[str], package: Path) -> None:
     """Refuse code that cannot be imported where a model is served."""
-    modules = sorted({name.rpartition(".")[0] for name in names})
+    modules = sorted({name.rpartition(".")[0] for name in types})
     script = f"import sys; sys.modules['kedro'] = None; import {', '.join(modules)}"
     command = [sys.executable, "-c", script]
-    done = subprocess.run(command, cwd=PACKAGE.parent, capture_output=True, text=True)
+    done = subprocess.run(command, cwd=package.parent, capture_output=True, text=True)
     if done.returncode:
         raise ClickException(
-            f"The model holds {', '.join(names)}, which cannot be imported where it is "
+            f"The model holds {', '.join(types)}, which cannot be imported where it is "
             f"served: {done.stderr.strip().rpartition(chr(10))[2]} -- move it into a "
-            f"file of its own, such as {PACKAGE.name}/features.py, without Kedro"
+            f"file of its own, such as {package.name}/features.py, without Kedro"
         )
 
 
-def pinned_requirements() -> list[str]:
-    """Return the project's requirements but Kedro's, pinned to what is installed."""
-    file = PACKAGE.parents[1] / "requirements.txt"
+def pinned_requirements(package: Path) -> list[str]:
+    """Return the project's requirements but Kedro's, pinned to what is installed.
+
+    Args:
+        package: The folder of the project's package.
+    """
+    file = package.parents[1] / "requirements.txt"
     if file.is_file():
         lines = file.read_text("utf-8").splitlines()
     else:  # installed from a wheel
-        owners = metadata.packages_distributions().get(PACKAGE.name, [])
+        owners = metadata.packages_distributions().get(package.name, [])
         lines = [line for owner in owners for line in metadata.requires(owner) or ()]
-    pinned = []
-    for line in lines:
+    pinned: dict[str, str] = {}
+    # Models load without this library, which may have been installed by an address.
+    library = canonicalize_name(__name__.partition(".")[0])
+    for line in (*lines, *NEEDED):
         try:
             wanted = Requirement(line.partition("#")[0].strip())
             present = metadata.version(wanted.name)
         except (InvalidRequirement, metadata.PackageNotFoundError):
             continue  # an option of pip, a comment, or another platform's
-        if not wanted.name.startswith("kedro") and "extra ==" not in line:
+        name = canonicalize_name(wanted.name)
+        left_out = name == library or name.startswith("kedro")
+        if not left_out and "extra ==" not in line:
             extras = f"[{','.join(sorted(wanted.extras))}]" if wanted.extras else ""
-            pinned.append(f"{wanted.name}{extras}=={present}")
-    return pinned
+            pinned.setdefault(name, f"{wanted.name}{extras}=={present}")
+    return list(pinned.values())
 
 
 def load_model(uri: str) -> Any:

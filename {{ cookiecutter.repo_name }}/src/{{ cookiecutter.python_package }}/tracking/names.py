@@ -2,15 +2,28 @@
 
 from __future__ import annotations
 
+import os
 import re
 from contextvars import ContextVar
+
+from kedro.framework import project
 
 MAX_NAME, MAX_VALUE, MAX_TAG = 250, 6000, 8000
 COMMIT_TAG = "mlflow.source.git.commit"
 NO_GIT_TAG = "git.unavailable"  # says why there is no commit
 DIRTY_OUTSIDE_TAG = "git.dirty_outside"  # files beside the project have changed
 MISSING_TAG = "record.missing"  # lists what could not be logged
+PACKAGE_VARIABLE = "KEDRO_PACKAGE_NAME"  # the project's package, for spawned workers
 node_namespace: ContextVar[str | None] = ContextVar("namespace", default=None)
+
+
+def project_package() -> str:
+    """Return the name of the project's package, of which this one need not be a part.
+
+    Kedro forgets it in workers that are spawned; the hook passes it on.
+    """
+    known = project.PACKAGE_NAME or os.environ.get(PACKAGE_VARIABLE)
+    return known or __name__.partition(".")[0]
 
 
 def clean_name(name: str) -> str:

@@ -15,7 +15,7 @@ import sqlite3
 import time
 import uuid
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -141,7 +141,7 @@ class PendingRun:
             self._db.close()
             self._db = None
             if done:
-                self.path.unlink(missing_ok=True)
+                remove(self.path)
 
 
 @contextmanager
@@ -239,7 +239,13 @@ def finish_interrupted_runs(project: Path, uri: str, joined: str | None) -> None
             said = redact.first_line(error)
             logger.warning("Run %s could not be finished: %s", path.stem, said)
         else:
-            path.unlink(missing_ok=True)
+            remove(path)
+
+
+def remove(path: Path) -> None:
+    """Remove a file; where another process reads it on Windows, the next start does."""
+    with suppress(PermissionError):
+        path.unlink(missing_ok=True)
 
 
 def finish_run(row: Row) -> None:

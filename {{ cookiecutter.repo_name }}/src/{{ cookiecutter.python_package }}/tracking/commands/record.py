@@ -7,6 +7,7 @@ runs; as JSON, and with a folder of artifacts that has the same shape.
 from __future__ import annotations
 
 import json
+import os
 import posixpath
 import re
 from collections.abc import Set
@@ -75,7 +76,11 @@ def make_portable(found: Any, project: Path, left: Set[str] = frozenset()) -> An
         ]
     if not isinstance(found, str):
         return found
-    for here in (f"{project.as_uri()}/", f"{project}/"):
+    for here in (
+        f"{project.as_uri()}/",
+        f"{project.as_posix()}/",
+        f"{project}{os.sep}",
+    ):
         found = found.replace(here, "")
     return redact.mask(FOLDERS.sub("…/", found))
 

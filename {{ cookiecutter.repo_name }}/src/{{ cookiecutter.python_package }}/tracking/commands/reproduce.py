@@ -72,6 +72,17 @@ def needed(about: dict[str, dict[str, str]]) -> list[str]:
     return [*about["inputs"], *([conf] if conf else [])]
 
 
+def link_or_copy(target: Path, source: Path) -> None:
+    """Make a file or folder available elsewhere; Windows lets few users make links."""
+    try:
+        target.symlink_to(source, source.is_dir())
+    except OSError:
+        if source.is_dir():
+            shutil.copytree(source, target)
+        else:
+            shutil.copy2(source, target)
+
+
 @contextmanager
 def recorded_code(
     run: Any, inputs: Iterable[str], project: Path, copy: Path
@@ -97,7 +108,7 @@ def recorded_code(
             source, target = project / name, inside / name
             if source.exists() and not target.exists():
                 target.parent.mkdir(parents=True, exist_ok=True)
-                target.symlink_to(source, source.is_dir())
+                link_or_copy(target, source)
         yield inside
     finally:
         code.git(project, "worktree", "remove", "--force", str(copy))
@@ -297,7 +308,7 @@ def remake_inputs(
             if about["made_by"][path] == maker:
                 (copy / path).unlink(missing_ok=True)
                 (copy / path).parent.mkdir(parents=True, exist_ok=True)
-                (copy / path).symlink_to(inside / path)
+                link_or_copy(copy / path, inside / path)
                 if digest_or_dash(copy / path) != about["inputs"][path]:
                     raise CommandError(
                         f"Run {maker}, replayed, makes another {path} than then: the "

@@ -1,0 +1,84 @@
+"""The oldest and the newest releases that requirements.txt allows, on each Python."""
+
+import re
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.version import Version
+from runs import (
+    NAME,
+    REPO,
+    ROOT,
+    build_environment,
+    interpreters,
+    path_of,
+    recorded,
+    run,
+)
+
+TEMPLATE = ROOT / "{{ cookiecutter.repo_name }}"
+OLDEST, NEWEST = "lowest-direct", "highest"
+
+
+def pythons() -> dict[str, str]:
+    """Return an interpreter for each supported minor version, by version."""
+    return {f"{v[0]}.{v[1]}": python for v, python in interpreters()}
+
+
+def compile_requirements(resolution: str, python: str, folder: Path) -> Path:
+    """Return a file of exact versions of the project's requirements and pytest."""
+    wanted, pinned = folder / "wanted.txt", folder / "pinned.txt"
+    text = (TEMPLATE / "requirements.txt").read_text("utf-8")
+    wanted.write_text(f"{text}\npytest>=8\n")
+    command = ("uv", "pip", "compile", "--quiet", f"--resolution={resolution}")
+    # The first pandas that is allowed was never built for Python 3.13.
+    options = (f"--python={python}", "--only-binary=:all:", f"--output-file={pinned}")
+    run(*command, *options, wanted, cwd=folder)
+    return pinned
+
+
+def versions(pinned: Path) -> dict[str, Version]:
+    """Return the versions of a file of exact requirements."""
+    found = re.findall(
+        r"^([\w.-]+)(?:\[.+\])?==(\S+)", pinned.read_text(), re.MULTILINE
+    )
+    return {name: Version(version) for name, version in found}
+
+
+@pytest.mark.parametrize("resolution", [OLDEST, NEWEST])
+@pytest.mark.parametrize("minor", [10, 11, 12, 13])
+def test_a_project_runs_with_these_releases(minor, resolution, tmp_path):
+    python = pythons().get(f"3.{minor}")
+    if not python:
+        pytest.skip(f"no Python 3.{minor}: pyenv install 3.{minor}")
+    pinned = compile_requirements(resolution, python, tmp_path)
+    found = versions(pinned)
+    if resolution == OLDEST:
+        text = (TEMPLATE / "requirements.txt").read_text("utf-8")
+        for wanted in map(Requirement, text.splitlines()):
+            (lowest,) = (s.version for s in wanted.specifier if s.operator == ">=")
+            release = Version(lowest).release
+            assert found[wanted.name].release[: len(release)] == release, wanted.name
+    theirs = build_environment(tmp_path / "environment", "-r", pinned, python=python)
+    env = {"PATH": path_of(theirs), "COLUMNS": "300"}
+    new = ("new", f"--starter={ROOT}", f"--name={NAME}", "--telemetry=no")
+    run(theirs / "kedro", *new, cwd=tmp_path, **env)
+    project = tmp_path / REPO
+    run(theirs / "kedro", "run", cwd=project, **env)
+    run(theirs / "kedro", "run", "--pipelines=score", cwd=project, **env)
+    run(theirs / "kedro", "run", "--runner=ParallelRunner", cwd=project, **env)
+    trained, scored, parallel = recorded(project)
+    assert [r.status for r in (trained, scored, parallel)] == ["FINISHED"] * 3
+    assert trained.metrics["accuracy"] >= 0.9
+    assert parallel.metrics == trained.metrics
+    run(theirs / "kedro", "runs", cwd=project, **env)
+    differ = run(
+        *(theirs / "kedro", "runs", "diff", trained.id, parallel.id),
+        cwd=project,
+        ok=False,
+        **env,
+    )
+    assert differ.returncode in (0, 1), differ.stderr
+    run(theirs / "kedro", "replay", trained.id, cwd=project, **env)
+    run(theirs / "python", "-m", "pytest", "-q", cwd=project, **env)
