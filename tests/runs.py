@@ -352,11 +352,10 @@ def command(launcher: str, bin_: Path, project: Path) -> tuple[list[str], dict]:
             uri,
         ),
         "mlflow run": (mlflow_run, uri),
-        "mlflow run --experiment-name": (
-            [*mlflow_run, "--experiment-name", "given"],
+        "mlflow run with names": (
+            [*mlflow_run, "--experiment-name", "given", "--run-name", "given"],
             uri | named,
         ),
-        "mlflow run --run-name": ([*mlflow_run, "--run-name", "given"], uri),
         "MLFLOW_EXPERIMENT_NAME": (mlflow_run, uri | named),
     }[launcher]
     return words, env | extra

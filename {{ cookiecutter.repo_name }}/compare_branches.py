@@ -25,6 +25,7 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 NOT_IN_GIT = ("conf/local", "data/01_raw")  # what a run reads, and git may not keep
 REQUIREMENTS = "requirements.txt"
+MAX_CELLS = 900  # of a table that can be read
 
 
 def call(*words: str | Path, cwd: Path = HERE, ok: tuple[int, ...] = (0,)) -> str:
@@ -70,7 +71,7 @@ def environment_of(project: Path, folder: Path) -> Path:
 
 def run_pipeline(python: Path, project: Path) -> dict | None:
     """Run the pipeline; return its run, or None if it fails."""
-    command = [python, "-m", "kedro", "run"]
+    command = [str(python), "-m", "kedro", "run"]
     done = subprocess.run(command, cwd=project, stdout=sys.stderr)
     if done.returncode:
         return None
@@ -103,11 +104,13 @@ def confusion_matrix(project: Path) -> str:
     from {{ cookiecutter.python_package }} import schema
 
     with KedroSession.create(project) as session:
-        catalog = session.load_context().catalog
+        catalog = session.load_context().catalog  # type: ignore[attr-defined]
     truth, predicted = (
         catalog.load(name)[schema.TARGET].map(str) for name in ("test", "predictions")
     )
     counts = pd.crosstab(truth, predicted)
+    if counts.size > MAX_CELLS:
+        return f"There are too many labels to show: {len(counts)}."
     rows = [
         ["true \\ predicted", *counts.columns],
         ["---"] * (counts.shape[1] + 1),
@@ -142,7 +145,8 @@ def compare(branch: str, folder: Path) -> tuple[str, bool]:
 
 def main() -> int:
     """Print the report; return the exit status."""
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    about = "Compare the pipeline's outcome here with that of another branch."
+    parser = argparse.ArgumentParser(description=about)
     parser.add_argument("branch", help="a branch or commit, such as origin/main")
     parser.add_argument("--store", type=Path, help="where the runs stay")
     parser.add_argument("--summary", type=Path, help="a file to add the report to")

@@ -145,6 +145,9 @@ def test_a_missing_value_is_missing_in_scoring_too(project, bin_, fork):
     assert {row["species"] for row in gaps} == {"versicolor", "virginica"}
     row = {**SETOSA, "petal_length": 5.4, "petal_width": None, "soil": "clay"}
     assert ask(bin_, project, [row], fork=fork) == ["virginica"]
+    assert {"drift.soil.chi2", "drift.petal_width.ks"} <= set(scoring.metrics)
+    assert scoring.metrics["missing.soil"] > 0
+    assert scoring.tags["drift.verdict"]
 
 
 def test_a_regression_is_judged_by_an_error_of_which_less_is_better(
@@ -179,6 +182,14 @@ def test_a_regression_is_judged_by_an_error_of_which_less_is_better(
         for row, value in zip(scored(project), true, strict=True)
     ]
     assert sum(errors) / len(errors) < 60
+    scoring = recorded(project)[-1]
+    assert {"drift.bmi.ks", "drift.target.ks"} <= set(scoring.metrics)
+    kedro("run", "--pipelines=monitor", f"--params=monitor_options.input={diabetes}")
+    watched = recorded(project)[-1]
+    verdict = "when it was trained: not worse by more than 0.05"
+    assert watched.tags["monitor.verdict"].startswith("rmse ")
+    assert watched.metrics["monitor.rows"] == 442
+    assert verdict in watched.tags["monitor.verdict"]
     first = {name: float(value) for name, value in rows[0].items()}
     (answer,) = ask(bin_, project, [first], fork=fork)
     assert answer == pytest.approx(float(scored(project)[0]["target"]))

@@ -125,6 +125,29 @@ def test_a_run_made_outside_git_is_replayed_with_the_code_at_hand(
     assert answer(done)[-1] == "equal"
 
 
+def test_a_variation_may_register_and_says_what_has_come_of_it(project_in_git, kedro):
+    project = project_in_git
+    kedro("run", "--runner=ThreadRunner", "--runner-params=max_workers=2")
+    (old,) = recorded(project)
+    words = ("--params=model_options.C=0.01,split_options.random_state=1",)
+    done = kedro("replay", f"models:/{PACKAGE}@champion", *words)
+    _, new = recorded(project)
+    shown = [line.split() for line in answer(done)]
+    assert ["parameters", "model_options.C", "1.0", "0.01"] in shown
+    accuracies = [repr(run.metrics["accuracy"]) for run in (old, new)]
+    assert ["accuracy", *accuracies] in shown
+    assert shown[-1] == ["promotion", "champion", "challenger"]
+    assert new.tags["variation.of"] == old.id and "replay.of" not in new.tags
+    assert new.tags["variation.by"] == words[0]
+    assert "--runner-params=max_workers=2" in new.tags["kedro.command"]
+    assert new.tags["kedro.runner"] == "ThreadRunner" and new.status == "FINISHED"
+    with sqlite3.connect(project / "mlflow.db") as db:
+        assert db.execute("SELECT count(*) FROM model_versions").fetchone() == (2,)
+    failed = kedro("replay", new.id, "--params=model_options.C=-1", ok=False)
+    assert failed.returncode == 2
+    assert f"The variation has failed: run {recorded(project)[-1].id}." in failed.stderr
+
+
 def test_a_replay_that_comes_out_otherwise_says_so(project_in_git, kedro):
     kedro("run", "--params=split_options.random_state=null")
     done = kedro("replay", recorded(project_in_git)[0].id, ok=False)
@@ -176,8 +199,13 @@ def test_a_run_goes_to_another_folder_and_is_replayed_there(
     assert len(recorded(theirs)) == 4
     refused = kedro("replay", new.id, cwd=theirs, ok=False)
     assert refused.returncode == 2 and "was received" in last_line(refused)
-    replayed = kedro("replay", new.id, "--trust", cwd=theirs)
+    # In a clone that has no store yet, straight from the file.
+    (theirs / "mlflow.db").unlink()
+    replayed = kedro("replay", file, "--trust", cwd=theirs)
     assert answer(replayed)[-1] == "equal"
+    here = recorded(theirs)
+    (received,) = (r.id for r in here if r.tags.get("origin.run_id") == old.id)
+    assert [r.tags["replay.of"] for r in here if "replay.of" in r.tags] == [received]
 
 
 def test_a_receiver_killed_half_way_leaves_no_run_and_the_next_completes_it(

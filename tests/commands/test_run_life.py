@@ -29,8 +29,8 @@ from runs import (
 
 OWN = ["sequential", "async", "thread", "thread async", "parallel", "parallel spawn"]
 OWN += ["parallel forkserver", "module", "session"]
-JOINED = ["caller's run", "mlflow run", "mlflow run --experiment-name"]
-JOINED += ["mlflow run --run-name", "MLFLOW_EXPERIMENT_NAME"]
+JOINED = ["caller's run", "mlflow run", "mlflow run with names"]
+JOINED += ["MLFLOW_EXPERIMENT_NAME"]
 # With these, too, `kedro run` is the same command: one true process shows it.
 SAME = ["async", "thread", "thread async", "parallel"]
 # Workers that are started anew import what their parent was started with.
@@ -69,13 +69,12 @@ def test_success(launcher, project_with_store, bin_, launch_forked):
     assert one.experiment == {
         "caller's run": "Default",
         "mlflow run": "Default",
-        "mlflow run --experiment-name": "given",
-        "mlflow run --run-name": "Default",
+        "mlflow run with names": "given",
         "MLFLOW_EXPERIMENT_NAME": "elsewhere",
     }.get(launcher, PACKAGE)
     if launcher == "caller's run":
         assert one.name == "mine"
-    if launcher == "mlflow run --run-name":
+    if launcher == "mlflow run with names":
         assert one.name == "given"
 
 

@@ -72,7 +72,7 @@ def test_dvc_and_the_run_have_the_same_digest(mine, bin_, tmp_path):
     done = run(bin_ / "kedro", "replay", one.id, cwd=mine, **env)
     assert done.stdout.splitlines()[-1] == "equal"
     text = (ROOT / "docs" / "data-versions.md").read_text()
-    stages = text.partition("```yaml\n")[2].partition("```")[0]
+    stages = text.rpartition("```yaml\n")[2].partition("```")[0]
     (mine / "dvc.yaml").write_text(stages.replace("kedro run", "echo trained"))
     run(dvc / "dvc", "repro", cwd=mine, **env)
     lock = yaml.safe_load((mine / "dvc.lock").read_text())

@@ -107,7 +107,7 @@ def test_versioned_trainings_run_side_by_side(
 ):
     catalog = project_with_store / "conf" / "base" / "catalog.yml"
     apply(project_with_store, "Side by side")
-    assert catalog.read_text().count(VERSIONED) == 9
+    assert catalog.read_text().count(VERSIONED) == 10
     options = ("run", f"--runner={runner}Runner")
     values = [*VALUES, "1", "100"]
     started = at_once(*((*options, f"--params=model_options.C={c}") for c in values))

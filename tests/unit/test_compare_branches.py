@@ -81,3 +81,11 @@ def test_a_command_that_fails_is_named(script, capfd):
         script.call("git", "rev-parse", "nonsense")
     assert caught.value.code == 2
     assert capfd.readouterr().err.endswith("`git rev-parse nonsense` has failed.\n")
+
+
+def test_a_confusion_matrix_that_nobody_could_read_is_left_out(
+    script, trained_project, monkeypatch
+):
+    monkeypatch.setattr(script, "MAX_CELLS", 8)
+    said = script.confusion_matrix(trained_project)
+    assert said == "There are too many labels to show: 3."

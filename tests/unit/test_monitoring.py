@@ -2,15 +2,17 @@
 
 import json
 import pickle
+import sys
 from functools import partial
 
+import cloudpickle
 import kedro.runner
 import mlflow
 import numpy as np
 import pandas as pd
 import pytest
 from mlflow import MlflowClient
-from runs import PACKAGE, recorded
+from runs import PACKAGE, recorded, run
 
 FEATURES = ["sepal_length", "sepal_width", "petal_length", "petal_width"]
 CHAMPION = f"models:/{PACKAGE}@champion"
@@ -28,7 +30,7 @@ def flowers(trained_project):
 def run_pipeline(module, session_in, trained_project):
     """Return a function that runs a pipeline and returns its MLflow run."""
 
-    def run(name, parameters, **options):
+    def made_by(name, parameters, **options):
         pipeline = module(f"pipelines.{name}").create_pipeline()
         try:
             session_in(trained_project, pipeline, runtime_params=parameters, **options)
@@ -36,7 +38,7 @@ def run_pipeline(module, session_in, trained_project):
             made = recorded(trained_project)[-1]
         return made
 
-    return run
+    return made_by
 
 
 @pytest.fixture
@@ -243,7 +245,8 @@ def test_columns_that_were_renamed_are_named_and_nothing_fails(
 def test_counters_go_to_workers_and_back(tracking, trained_project, module, flowers):
     model, watch = tracking.load_watched_model(CHAMPION)
     nodes = module("pipelines.score.nodes")
-    count = pickle.loads(pickle.dumps(watch.new_counters))
+    count = partial(tracking.Counters, watch.columns())
+    count = pickle.loads(pickle.dumps(count))
     whole, parts = count(), [count(), count()]
     predict = partial(nodes.predict_species, model)
     predict(flowers[FEATURES], whole)
@@ -377,3 +380,33 @@ def test_a_picture_of_every_kind_of_column_can_be_drawn(module, tracking, messag
     figure = module("pipelines.score.figures").draw_drift(found)
     titles = {ax.get_title().partition(":")[0] for ax in figure.axes}
     assert titles == {*table.columns}, figure.texts
+
+
+def test_workers_without_the_project_can_count(
+    module, tracking, trained_project, tmp_path, flowers
+):
+    """As the cluster sends it: the project's functions go with the work."""
+    nodes = module("pipelines.score.nodes")
+    model, watch = tracking.load_watched_model(CHAMPION)
+    count = partial(tracking.Counters, watch.columns())
+    work = (partial(nodes.predict_species, model), count, flowers[FEATURES])
+    package = sys.modules[PACKAGE]
+    cloudpickle.register_pickle_by_value(package)
+    try:
+        (tmp_path / "work.pickle").write_bytes(cloudpickle.dumps(work))
+    finally:
+        cloudpickle.unregister_pickle_by_value(package)
+    script = (
+        "import cloudpickle, pickle\n"
+        "predict, count, flowers = pickle.load(open('work.pickle', 'rb'))\n"
+        "counters = count()\n"
+        "predict(flowers, counters)\n"
+        "open('done.pickle', 'wb').write(cloudpickle.dumps(counters))\n"
+    )
+    run(sys.executable, "-c", script, cwd=tmp_path)
+    there = pickle.loads((tmp_path / "done.pickle").read_bytes())
+    here = count()
+    nodes.predict_species(model, flowers[FEATURES], here)
+    here.merge(there)
+    assert here.counts["petal_width"][0] == 600
+    assert here.answers == [600, 2 * there.answers[1]]

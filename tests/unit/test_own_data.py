@@ -79,7 +79,7 @@ def test_only_missing_outputs_records_what_ran(trained_project, session_run):
     session_run(**options)
     third = recorded(project)[2]
     assert third.status == "FINISHED" and third.metrics == {}
-    assert len(third.tags["kedro.skipped_nodes"].split(",")) == 8
+    assert set(third.tags["kedro.skipped_nodes"].split(",")) > skipped
 
 
 def test_a_run_of_no_node_cannot_be_replayed(
@@ -92,16 +92,21 @@ def test_a_run_of_no_node_cannot_be_replayed(
 
 
 def test_a_broken_training_is_judged_by_its_own_model(
-    session_run, runs_of, pipeline_with
+    session_run, runs_of, project, pipeline_with
 ):
+    """Even if a report of another model is where its own should be."""
+
     def fail(*_):
         raise ValueError("broken")
 
     session_run(runtime_params={"model_options": {"C": 100}}, **DECIDE)
-    broken = pipeline_with("report_accuracy", fail)
+    report = project / "data" / "08_reporting" / "metrics.json"
+    of_the_good = report.read_text()
+    broken = pipeline_with("promote_model", fail)
     with pytest.raises(ValueError, match="broken"):
         given = {"model_options": {"C": 0.0001}}
         session_run(broken, runtime_params=given, **DECIDE)
+    report.write_text(of_the_good)
     session_run(from_nodes=["promote_model"])
     good, broken, decided = runs_of()
     assert (good.metrics["accuracy"], broken.status) == (1.0, "FAILED")

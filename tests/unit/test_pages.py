@@ -186,3 +186,14 @@ def test_the_page_on_records_names_every_tag(project):
                 tags.add(text)
     assert len(tags) > 20
     assert [tag for tag in sorted(tags - NO_TAGS) if f"`{tag}`" not in page] == []
+
+
+def test_the_page_on_pipelines_names_every_node(project):
+    page = (project / "docs" / "pipelines.md").read_text("utf-8")
+    (package,) = (project / "src").iterdir()
+    code = "".join(f.read_text() for f in package.glob("pipelines/*/pipeline.py"))
+    nodes = set(re.findall(r'name="(\w+)"', code))
+    assert len(nodes) > 10
+    assert [name for name in sorted(nodes) if f"`{name}`" not in page] == []
+    drawn = "".join(re.findall(r"^```mermaid\n(.*?)^```", page, re.M | re.S))
+    assert nodes - {"tune_model", "draw_search"} <= set(re.findall(r"\w+", drawn))

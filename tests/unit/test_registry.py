@@ -202,7 +202,7 @@ def test_a_model_is_registered_once(promote, uris):
     "part",
     [
         {"pipeline_names": ["score"]},
-        {"from_nodes": ["report_accuracy"]},
+        {"from_nodes": ["promote_model"]},
         {"only_missing_outputs": True},
     ],
     ids=str,

@@ -63,6 +63,7 @@ docs/make-it-yours.md
 docs/mlflow-run.md
 docs/monitoring.md
 docs/orchestrators.md
+docs/pipelines.md
 docs/recipes/another-table.diff
 docs/recipes/categories.diff
 docs/recipes/computed-feature.diff

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import mlflow
 import pytest
+from click.testing import CliRunner
+from kedro.framework.cli import project as kedro_cli
 from mlflow import MlflowClient
 from runs import AUTHOR, PACKAGE, recorded, run
 from sklearn.linear_model import LogisticRegression
@@ -404,6 +406,27 @@ def test_a_folder_of_configuration_in_the_project_is_brought_along(
     with tracking.commands.reproduce.recorded_code(old, names, project, copy):
         assert (copy / "other" / "base" / "mine.yml").read_text() == "a: 1\n"
     assert (other / "base" / "mine.yml").is_file()
+
+
+def test_what_was_typed_is_recorded(project, kedro_in_process, monkeypatch):
+    kedro_in_process("runs", folder=project)  # the package is known to Kedro now
+    shutil.copytree(project / "conf", project / "other" / "conf")
+    monkeypatch.chdir(project)
+    words = ("--pipelines=data_engineering", "--conf-source=other/conf")
+    runner = ("--runner=ThreadRunner", "--runner-params=max_workers=2")
+    done = CliRunner().invoke(kedro_cli.run, [*words, *runner])
+    assert done.exit_code == 0, done.output
+    _, new = recorded(project)
+    about = json.loads(artifact(mlflow.get_run(new.id), "run.json").read_text())
+    assert about["run"] == {
+        "env": "local",
+        "runner": "ThreadRunner",
+        "pipelines": "data_engineering",
+        "runner_params": {"max_workers": 2},
+        "conf_source": "other/conf",
+    }
+    assert new.tags["kedro.conf_source"] == "other/conf"
+    assert "kedro.runner_params" not in new.tags
 
 
 @pytest.mark.parametrize("place", ["/elsewhere/conf", "s3://bucket/conf"])

@@ -14,8 +14,8 @@ import pandas as pd
 from distributed import get_client  # type: ignore
 from kedro.io import AbstractDataset, DatasetError
 
-from {{ cookiecutter.python_package }} import datasets
-from {{ cookiecutter.python_package }}.datasets import Chunks
+# As names: workers get the functions that these are, and would get all of a module.
+from .datasets import Chunks, check_options, read_file, write_file
 
 Report = Callable[[int, Any], None]
 
@@ -71,7 +71,7 @@ class FolderDataset(AbstractDataset[Folder, Folder]):
 
         ``load_args`` are those of ``ChunkedDataset``.
         """
-        datasets.check_options(load_args or {})
+        check_options(load_args or {})
         self._scheduler, self._load_args = scheduler, load_args or {}
         self._fs, self._folder = fsspec.url_to_fs(filepath, **(credentials or {}))
         self.metadata = metadata
@@ -84,10 +84,10 @@ class FolderDataset(AbstractDataset[Folder, Folder]):
         if not files:
             raise DatasetError(f"{self._folder} is no folder of CSV or Parquet files")
         fs, load_args = self._fs, self._load_args
-        names = datasets.read_file(fs, files[0], load_args).schema.names
+        names = read_file(fs, files[0], load_args).schema.names
 
         def read(path: str, report: Report | None = None) -> Chunks:
-            chunks = datasets.read_file(fs, path, load_args)
+            chunks = read_file(fs, path, load_args)
             if chunks.schema.names != names:
                 raise ValueError(f"{path} has other columns than {files[0]}")
             return chunks
@@ -154,5 +154,5 @@ def copy_file(
             rows += len(table)
             yield table
 
-    datasets.write_file(fs, target, count_rows(read(source, report)))
+    write_file(fs, target, count_rows(read(source, report)))
     return rows, counted

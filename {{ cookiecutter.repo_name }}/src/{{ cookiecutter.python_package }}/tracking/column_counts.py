@@ -115,13 +115,14 @@ def count(column: pd.Series, record: dict[str, Any]) -> np.ndarray:
     import numpy as np
 
     rows, kind, infinite = len(column), record["kind"], 0
+    bins: list[int]
     if kind in (NUMBERS, DATES):
         numbers = as_numbers(column, kind)
-        missing = np.count_nonzero(np.isnan(numbers))
-        infinite = np.count_nonzero(np.isinf(numbers))
+        missing = int(np.count_nonzero(np.isnan(numbers)))
+        infinite = int(np.count_nonzero(np.isinf(numbers)))
         # Faster than a search for each number's bin.
-        upto = [np.count_nonzero(numbers <= edge) for edge in record["edges"]]
-        bins = np.diff([0, *upto, rows - missing])
+        upto = [int((numbers <= edge).sum()) for edge in record["edges"]]
+        bins = np.diff([0, *upto, rows - missing]).tolist()
     elif kind == EMPTY:
         missing = int(column.isna().sum())
         bins = [rows - missing]

@@ -163,8 +163,8 @@ def chi_squared(old: np.ndarray, new: np.ndarray) -> tuple[float, float, float]:
     if len(old) < 2:
         return 0.0, 1.0, 0.0
     distance = float(np.abs(old / old.sum() - new / new.sum()).sum() / 2)
-    statistic, p, *_ = chi2_contingency([old, new], correction=False)
-    return float(statistic), float(p), distance
+    result: Any = chi2_contingency([old, new], correction=False)
+    return float(result.statistic), float(result.pvalue), distance
 
 
 def tenths(old: np.ndarray, new: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -37,12 +37,12 @@ class Watch:
         """Stay the same object when Kedro hands it on: it may still be filled."""
         return self
 
-    def new_counters(self) -> column_counts.Counters:
-        """Return counters of the columns that the record has."""
+    def columns(self) -> dict[str, dict[str, Any]]:
+        """Return the columns that ``Counters`` count: features and answers."""
         features, answers = (
             self.record.get(key) or {} for key in ("features", "predictions")
         )
-        return column_counts.Counters({**features, **answers})
+        return {**features, **answers}
 
 
 def load_watched_model(uri: str) -> tuple[Any, Watch]:

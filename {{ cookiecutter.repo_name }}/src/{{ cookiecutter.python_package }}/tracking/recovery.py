@@ -32,14 +32,16 @@ NOT_IN_STORE = (
     "INVALID_PARAMETER_VALUE",
     "INVALID_STATE",
 )
-COLUMNS = "store, inode, experiment, creation, run, status, ended, failure, unsure"
-CREATE_SQL = f"""
+CREATE_SQL = """
 PRAGMA locking_mode = EXCLUSIVE;  -- until it is closed
 PRAGMA journal_mode = MEMORY;  -- a full disk takes changes in place
 BEGIN EXCLUSIVE;
 DROP TABLE IF EXISTS pending;
-CREATE TABLE pending ({COLUMNS});
+CREATE TABLE pending (
+    store, inode, experiment, creation, run, status, ended, failure, unsure
+);
 """
+INSERT_SQL = "INSERT INTO pending VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
 
 logger = logging.getLogger(__name__)
 
@@ -93,8 +95,7 @@ class PendingRun:
                 store_key(uri, project), inode, experiment, self.creation, run_id,
                 None, None, None, 0,
             )  # fmt: skip
-            marks = ", ".join("?" * len(row))
-            self._db.execute(f"INSERT INTO pending VALUES ({marks})", row)
+            self._db.execute(INSERT_SQL, row)
             self._db.execute("COMMIT")
         except (OSError, sqlite3.Error) as error:
             self.close()
@@ -226,7 +227,7 @@ def finish_interrupted_runs(project: Path, uri: str, joined: str | None) -> None
         try:
             with closing(sqlite3.connect(path, timeout=0, isolation_level=None)) as db:
                 db.execute("BEGIN EXCLUSIVE")
-                row = Row(*db.execute(f"SELECT {COLUMNS} FROM pending").fetchone())
+                row = Row(*db.execute("SELECT * FROM pending").fetchone())
                 known = row[:2] == (store_key(uri, project), path.stat().st_ino)
                 mine = joined is not None and row.run == joined
                 if mine or not known or time.monotonic() > until:

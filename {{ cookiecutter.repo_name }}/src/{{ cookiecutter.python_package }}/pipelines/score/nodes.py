@@ -10,8 +10,10 @@ import pandas as pd
 from click import ClickException
 
 from {{ cookiecutter.python_package }} import schema, tracking
-from {{ cookiecutter.python_package }}.pipelines import data_science
 from {{ cookiecutter.python_package }}.schema import FEATURES, TARGET
+
+# As names: a cluster gets the functions that these are, and would get all of a module.
+from ..data_science import label_names, predict
 
 logger = logging.getLogger(__name__)
 
@@ -54,9 +56,9 @@ def score_flowers(new_flowers: Any, options: ScoreOptions) -> tuple[Any, Any]:
         mlflow.log_metric("rows", rows, run_id=run_id)  # not active any more
         watch.counters = counters
 
-    predict = partial(predict_species, model)
-    count = watch.new_counters
-    return new_flowers.with_columns(predict, FEATURES, report, count), watch
+    answer = partial(predict_species, model)
+    count = partial(tracking.Counters, watch.columns())
+    return new_flowers.with_columns(answer, FEATURES, report, count), watch
 
 
 def predict_species(
@@ -70,7 +72,7 @@ def predict_species(
         counters: Count the flowers and the answers.
     """
     flowers = schema.validate_features(flowers)
-    predictions = data_science.predict(model, flowers)
+    predictions = predict(model, flowers)
     answers = predictions[[TARGET]]
     probabilities = predictions.drop(columns=TARGET)
     if counters:
@@ -81,7 +83,7 @@ def predict_species(
     if counters:
         counters.add_probabilities(probabilities.to_numpy().max(axis=1))
     # That of the species, which need not be the highest.
-    names = pd.Index(data_science.label_names(answers[TARGET]))
+    names = pd.Index(label_names(answers[TARGET]))
     column = probabilities.columns.get_indexer(names)
     own = probabilities.to_numpy()[range(len(column)), column]
     return answers.assign(probability=own)
