@@ -45,6 +45,22 @@ def files_of(changes: bytes) -> list[str]:
     return re.findall(r"^diff --git a/(\S+) ", changes.decode(), re.MULTILINE)
 
 
+def test_what_tracking_writes_is_no_change(tracking, repository):
+    """Also where .gitignore is that of another project."""
+    (repository / ".gitignore").write_text("")
+    git(repository, "commit", "--quiet", "--all", "--message=nothing is ignored")
+    written = ("mlflow.db", "mlflow.db.lock", "mlflow.db-journal", "mlruns/1/a.txt")
+    for name in (*written, ".runs/1.db", ".locks/a.lock", "data/out/.locks/b.json"):
+        (repository / name).parent.mkdir(parents=True, exist_ok=True)
+        (repository / name).write_text("written by tracking")
+    assert tracking.code.git_state(repository)["git.dirty"] == "false"
+    assert tracking.code.uncommitted_changes(repository)[0] == b""
+    (repository / "data" / "out" / "mine.csv").write_text("a\n1\n")
+    assert tracking.code.git_state(repository)["git.dirty"] == "true"
+    changes, _ = tracking.code.uncommitted_changes(repository)
+    assert files_of(changes) == ["data/out/mine.csv"]
+
+
 def test_a_run_knows_what_repeats_it(trained_project, session_run):
     project = trained_project
     git(project, "remote", "add", "origin", "https://me:secret@host/team/iris.git")
