@@ -10,11 +10,11 @@ import pandas as pd
 from click import ClickException
 
 from {{ cookiecutter.python_package }} import schema, tracking
+from {{ cookiecutter.python_package }}.pipelines import data_science
 from {{ cookiecutter.python_package }}.schema import FEATURES, TARGET
 
-# As names: a cluster gets the functions that these are, and would get all of a module.
-from ..data_science import label_names, predict
-
+# By name: the workers of a cluster, which lack the project, get these functions alone.
+predict, label_names = data_science.predict, data_science.label_names
 logger = logging.getLogger(__name__)
 
 
