@@ -1,6 +1,7 @@
 """Pictures never stop a run: one that cannot be drawn says why."""
 
 import functools
+import inspect
 import logging
 from collections.abc import Callable
 from typing import Any
@@ -28,4 +29,7 @@ def reason_if_it_fails(draw: Callable[..., Figure]) -> Callable[..., Figure]:
             figure.text(0.05, 0.5, f"{reason:.500}", wrap=True, parse_math=False)
         return figure
 
-    return drawn
+    # Kedro's %load_node takes the imports of a node from the file of its code.
+    node: Any = drawn
+    node.__code__ = node.__code__.replace(co_filename=inspect.getsourcefile(draw))
+    return node
