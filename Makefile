@@ -16,18 +16,18 @@ unexport PYTHONDONTWRITEBYTECODE VIRTUAL_ENV
 
 .PHONY: test test-fast coverage test-commands test-heavy lint demo bench bench-quick faults recipes clean
 
-test: test-fast test-commands  ## unit tests, then whole commands: ten minutes
+test: test-fast test-commands  ## unit tests, then whole commands: a quarter of an hour
 
-test-fast: .venv/ready  ## unit tests and renderings, in process: under a minute
-	@echo "==> Unit tests (under a minute)"
+test-fast: .venv/ready  ## unit tests and renderings, in process: a minute and a half
+	@echo "==> Unit tests (a minute and a half)"
 	@$(PYTEST) -n $(WORKERS) --dist worksteal tests/unit
 
 coverage: .venv/ready  ## the same, and the lines of tracking/ and check.py that they run
 	@echo "==> Unit tests with coverage (two minutes)"
 	@$(PYTEST) -n $(WORKERS) --dist worksteal tests/unit $(COVERAGE)
 
-test-commands: .venv/ready  ## what users type: eight minutes
-	@echo "==> Tests of whole commands (about eight minutes)"
+test-commands: .venv/ready  ## what users type: twelve minutes
+	@echo "==> Tests of whole commands (about twelve minutes)"
 	@$(PYTEST) -n $(WORKERS) --dist worksteal tests/commands
 
 test-heavy: .venv/ready  ## servers, clusters, browsers, other environments, faults

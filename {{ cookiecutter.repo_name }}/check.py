@@ -106,8 +106,12 @@ def find_conda() -> str:
             if is_conda(place):
                 return str(place)
     # Takes a second; only a wrapper, such as pyenv's, does not tell by its path.
-    ask = f"conda info --base 2>{os.devnull}"
-    home = os.popen(ask).read().strip() if found else ""
+    if not found:
+        return ""
+    if os.name == "nt":
+        home = os.popen("conda info --base 2>nul").read().strip()
+    else:
+        home = os.popen("conda info --base 2>/dev/null").read().strip()
     return home if is_conda(home) else ""
 
 
