@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from filelock import FileLock
 from harness import ForkServer
+from own_data import start_all
 from runs import (
     BEHAVIOUR,
     PACKAGE,
@@ -25,6 +26,7 @@ from runs import (
     groups,
     path_of,
     run,
+    shared_environment,
 )
 
 # As `make` has it: a test that is repeated alone finds uv and the other tools.
@@ -115,11 +117,7 @@ def site(wheel, shared) -> Path:
 @pytest.fixture(scope="session")
 def installed(wheel, shared) -> Path:
     """Return the ``bin`` of an environment that holds the wheel, compiled as by pip."""
-    with FileLock(shared / "installed.lock"):
-        folder = shared / "installed"
-        if folder.exists():
-            return folder / ("Scripts" if os.name == "nt" else "bin")
-        return build_environment(folder, str(wheel))
+    return shared_environment(shared / "installed", str(wheel))
 
 
 @pytest.fixture(scope="session")
@@ -230,6 +228,12 @@ def scored_project(trained_project, kedro) -> Path:
     """Return a project that has trained a model and scored with it."""
     kedro("run", "--pipelines=score")
     return trained_project
+
+
+@pytest.fixture
+def at_once(fork, bin_, project_with_store):
+    """Return a function that starts ``kedro`` once for each list of options."""
+    return lambda *lists: start_all(fork, bin_, project_with_store, lists)
 
 
 @pytest.fixture

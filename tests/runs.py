@@ -20,6 +20,7 @@ from typing import Any
 from urllib.parse import quote
 
 import pytest
+from filelock import FileLock
 
 ROOT = Path(__file__).resolve().parent.parent
 NAME, REPO, PACKAGE = "Iris Flowers", "iris-flowers", "iris_flowers"
@@ -77,13 +78,24 @@ def generate(folder: Path, *options: str, name: str = NAME) -> Path:
     return project
 
 
+BIN = "Scripts" if os.name == "nt" else "bin"
+
+
 def build_environment(folder: Path, *requirements: str, python: str = sys.executable):
     """Make a virtual environment that holds only the requirements; return its bin."""
     run("uv", "venv", "--quiet", f"--python={python}", folder, cwd=folder.parent)
-    bin_ = folder / ("Scripts" if os.name == "nt" else "bin")
+    bin_ = folder / BIN
     install = ("uv", "pip", "install", "--quiet", "--compile-bytecode")
     run(*install, f"--python={bin_ / 'python'}", *requirements, cwd=folder.parent)
     return bin_
+
+
+def shared_environment(folder: Path, *requirements: str) -> Path:
+    """Make a virtual environment once for all processes of the tests."""
+    with FileLock(folder.with_suffix(".lock")):
+        if folder.exists():
+            return folder / BIN
+        return build_environment(folder, *requirements)
 
 
 def interpreters() -> list[tuple[tuple[int, ...], str]]:

@@ -4,14 +4,10 @@ from pathlib import Path
 
 import pytest
 import yaml
-from runs import AUTHOR, PACKAGE, path_of, run
+from runs import PACKAGE, git, path_of, run
 
 PARAMETERS = Path("conf/base/parameters.yml")
 NODES = Path(f"src/{PACKAGE}/pipelines/data_science/nodes.py")
-
-
-def git(folder: Path, *words: str) -> str:
-    return run("git", *AUTHOR, *words, cwd=folder).stdout.strip()
 
 
 def edit(clone: Path, file: Path, old: str, new: str, branch: str) -> None:

@@ -9,7 +9,7 @@ import urllib.request
 
 import pandas as pd
 import pytest
-from own_data import check_own, check_waits, start_all, train_alone
+from own_data import check_own, check_waits, train_alone
 from runs import (
     METRICS,
     PACKAGE,
@@ -32,12 +32,6 @@ def alone(generated, empty_store, fork, bin_, tmp_path_factory):
     project = shutil.copytree(generated, folder)
     shutil.copy(empty_store, project / "mlflow.db")
     return train_alone(VALUES, project, fork, bin_)
-
-
-@pytest.fixture
-def at_once(fork, bin_, project_with_store):
-    """Return a function that starts ``kedro`` once for each list of options."""
-    return lambda *lists: start_all(fork, bin_, project_with_store, lists)
 
 
 def test_trainings_at_once_record_their_own_numbers(project_with_store, at_once, alone):

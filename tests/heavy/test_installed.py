@@ -1,12 +1,18 @@
 """The installed library in an environment of its own, beside other plugins."""
 
-import os
 from pathlib import Path
 
 import orders
 import pytest
-from filelock import FileLock
-from runs import AUTHOR, answer, build_environment, path_of, recorded, run
+from runs import (
+    AUTHOR,
+    answer,
+    build_environment,
+    path_of,
+    recorded,
+    run,
+    shared_environment,
+)
 
 KEDRO = ("kedro-datasets[pandas-csvdataset,json-jsondataset]", "scikit-learn")
 
@@ -14,11 +20,7 @@ KEDRO = ("kedro-datasets[pandas-csvdataset,json-jsondataset]", "scikit-learn")
 @pytest.fixture(scope="module")
 def plain(wheel, shared) -> Path:
     """Return the ``bin`` of an environment with the wheel and its extra."""
-    with FileLock(shared / "plain.lock"):
-        folder = shared / "plain"
-        if folder.exists():
-            return folder / ("Scripts" if os.name == "nt" else "bin")
-        return build_environment(folder, f"{wheel}[tracking]", *KEDRO)
+    return shared_environment(shared / "plain", f"{wheel}[tracking]", *KEDRO)
 
 
 @pytest.fixture

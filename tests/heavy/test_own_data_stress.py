@@ -4,7 +4,7 @@ import json
 import shutil
 
 import pytest
-from own_data import check_own, check_waits, start_all, train_alone
+from own_data import check_own, check_waits, train_alone
 from recipes import apply
 from runs import METRICS, PACKAGE, path_of, recorded
 
@@ -82,12 +82,6 @@ def alone(generated, empty_store, fork, bin_, tmp_path_factory):
     project = shutil.copytree(generated, folder)
     shutil.copy(empty_store, project / "mlflow.db")
     return train_alone(VALUES, project, fork, bin_)
-
-
-@pytest.fixture
-def at_once(fork, bin_, project_with_store):
-    """Return a function that starts ``kedro`` once for each list of options."""
-    return lambda *lists: start_all(fork, bin_, project_with_store, lists)
 
 
 @pytest.mark.parametrize("runner", ["Sequential", "Thread", "Parallel"])

@@ -151,6 +151,25 @@ def tracking(tracking_package) -> ModuleType:
 
 
 @pytest.fixture
+def client(tracking_package, project):
+    """Return a client of the project's own SQLite store."""
+    from mlflow import MlflowClient
+
+    tracking_package.config.configure({}, project)
+    return MlflowClient()
+
+
+@pytest.fixture
+def on_server(tracking_package, server, project):
+    """Return a client of the server."""
+    from mlflow import MlflowClient
+
+    os.environ["MLFLOW_TRACKING_URI"] = server.url
+    tracking_package.config.configure({}, project)
+    return MlflowClient()
+
+
+@pytest.fixture
 def active_run(project):
     """Return an MLflow run of the project's store, which is active."""
     import mlflow

@@ -14,24 +14,7 @@ from click import ClickException
 from runs import free_port
 
 RETRIES, TIMEOUT = "MLFLOW_HTTP_REQUEST_MAX_RETRIES", "MLFLOW_HTTP_REQUEST_TIMEOUT"
-
-
 URI = "MLFLOW_TRACKING_URI"
-
-
-@pytest.fixture
-def client(tracking, project) -> mlflow.MlflowClient:
-    """Return a client of the project's own SQLite store."""
-    tracking.config.configure({}, project)
-    return mlflow.MlflowClient()
-
-
-@pytest.fixture
-def remote(tracking, server, project) -> mlflow.MlflowClient:
-    """Return a client of the server."""
-    os.environ[URI] = server.url
-    tracking.config.configure({}, project)
-    return mlflow.MlflowClient()
 
 
 def test_waiting_is_as_long_as_the_user_says(tracking, tmp_path):
@@ -46,8 +29,10 @@ def test_waiting_is_as_long_as_the_user_says(tracking, tmp_path):
     assert os.environ[RETRIES] == tracking.client.RUNNING[RETRIES]
 
 
-def test_the_page_of_a_run_is_shown_if_it_has_one(tracking, client, remote, messages):
-    run = remote.create_run("0", run_name="my run")
+def test_the_page_of_a_run_is_shown_if_it_has_one(
+    tracking, client, on_server, messages
+):
+    run = on_server.create_run("0", run_name="my run")
     tracking.client.log_run_url(run)
     page = f"{os.environ[URI]}/#/experiments/0/runs/{run.info.run_id}"
     assert messages == [f"Run my run is recorded at {page}"]
@@ -131,16 +116,18 @@ def test_a_message_of_our_own_is_left_as_it_is(tracking, project, client):
             raise ClickException("do this")
 
 
-def test_what_is_missing_is_said_in_the_log_and_on_the_run(tracking, remote, messages):
-    run_id = remote.create_run("0").info.run_id
+def test_what_is_missing_is_said_in_the_log_and_on_the_run(
+    tracking, on_server, messages
+):
+    run_id = on_server.create_run("0").info.run_id
     calls = tracking.client.BestEffortCalls(run_id, tracking.client.EXIT)
-    assert calls.attempt("a tag", remote.set_tag, "a", "b")
-    assert not calls.attempt("a metric", remote.log_metric, "a", "not a number")
-    assert not calls.attempt("a file", remote.log_artifact, "/no/such/file")
+    assert calls.attempt("a tag", on_server.set_tag, "a", "b")
+    assert not calls.attempt("a metric", on_server.log_metric, "a", "not a number")
+    assert not calls.attempt("a file", on_server.log_artifact, "/no/such/file")
     calls.report_failures()
     (said,) = messages
     assert run_id in said and "a metric: " in said and "/no/such/file" in said
-    tags = remote.get_run(run_id).data.tags
+    tags = on_server.get_run(run_id).data.tags
     assert "a file: " in tags["record.missing"] and tags["a"] == "b"
 
 

@@ -12,19 +12,9 @@ import mlflow
 import pytest
 from kedro.pipeline import Node, Pipeline
 from kedro.runner import SequentialRunner, ThreadRunner
-from runs import AUTHOR, PACKAGE, recorded, run
+from runs import PACKAGE, git, recorded
 
 PART = ["data_engineering"]
-
-
-def git(project: Path, *words: str) -> str:
-    return run("git", *AUTHOR, *words, cwd=project).stdout.strip()
-
-
-@pytest.fixture
-def tracking(tracking):
-    """Return the module under test."""
-    return tracking
 
 
 @pytest.fixture

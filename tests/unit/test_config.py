@@ -10,24 +10,7 @@ from mlflow.exceptions import MlflowException
 from runs import PACKAGE
 
 RETRIES, TIMEOUT = "MLFLOW_HTTP_REQUEST_MAX_RETRIES", "MLFLOW_HTTP_REQUEST_TIMEOUT"
-
-
 URI = "MLFLOW_TRACKING_URI"
-
-
-@pytest.fixture
-def client(tracking, project) -> mlflow.MlflowClient:
-    """Return a client of the project's own SQLite store."""
-    tracking.config.configure({}, project)
-    return mlflow.MlflowClient()
-
-
-@pytest.fixture
-def remote(tracking, server, project) -> mlflow.MlflowClient:
-    """Return a client of the server."""
-    os.environ[URI] = server.url
-    tracking.config.configure({}, project)
-    return mlflow.MlflowClient()
 
 
 def test_credentials_are_taken_out_of_the_address(tracking, tmp_path):
@@ -133,14 +116,16 @@ def test_an_experiment_that_was_deleted(tracking, client, project):
     assert tracking.config.experiment_id({}, project) == number
 
 
-def test_another_process_makes_the_experiment_first(tracking, server, remote, project):
+def test_another_process_makes_the_experiment_first(
+    tracking, server, on_server, project
+):
     other, made = mlflow.MlflowClient(server.database), []
     create = "POST experiments/create"
     server.break_next(create, lambda: made.append(other.create_experiment(PACKAGE)))
     assert tracking.config.experiment_id({}, project) == made[0]
 
 
-def test_an_experiment_that_cannot_be_made(tracking, server, remote, project):
+def test_an_experiment_that_cannot_be_made(tracking, server, on_server, project):
     server.break_next("POST experiments/create", 400)
     with pytest.raises(MlflowException):
         tracking.config.experiment_id({}, project)

@@ -11,13 +11,6 @@ import pytest
 from mlflow.exceptions import MlflowException
 
 
-@pytest.fixture
-def client(tracking, project) -> mlflow.MlflowClient:
-    """Return a client of the project's own SQLite store."""
-    tracking.config.configure({}, project)
-    return mlflow.MlflowClient()
-
-
 def test_one_process_at_a_time_uses_a_sqlite_store(tracking, tmp_path):
     uri, order = f"sqlite:///{tmp_path}/mlflow.db", []
 

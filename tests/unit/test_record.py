@@ -58,12 +58,6 @@ def lead_to(folder: Path) -> None:
 
 
 @pytest.fixture
-def tracking(tracking):
-    """Return the module under test."""
-    return tracking
-
-
-@pytest.fixture
 def trouble(module) -> type[Exception]:
     """Return the error that a command shows as one line."""
     return module("tracking.commands.project_runs").CommandError

@@ -17,13 +17,6 @@ FAILURE = {
 }
 
 
-@pytest.fixture
-def client(module, project) -> mlflow.MlflowClient:
-    """Return a client of the project's own SQLite store."""
-    module("tracking.config").configure({}, project)
-    return mlflow.MlflowClient()
-
-
 def uri() -> str:
     return os.environ["MLFLOW_TRACKING_URI"]
 
@@ -276,14 +269,6 @@ def states(server) -> list[tuple[str, str]]:
     query = "SELECT status, lifecycle_stage FROM runs ORDER BY start_time, rowid"
     with sqlite3.connect(server.folder / "server.db") as db:
         return db.execute(query).fetchall()
-
-
-@pytest.fixture
-def on_server(module, server, project) -> mlflow.MlflowClient:
-    """Return a client of the server, which answers each request once."""
-    os.environ["MLFLOW_TRACKING_URI"] = server.url
-    module("tracking.config").configure({}, project)
-    return mlflow.MlflowClient()
 
 
 def create(tracking, project: Path, **tags: str):

@@ -126,12 +126,6 @@ CASES = [(name, text) for name, texts in SECRETS.items() for text in texts]
 KEPT = [(name, text) for name, texts in PLAIN.items() for text in texts]
 
 
-@pytest.fixture
-def tracking(tracking):
-    """Return the module under test."""
-    return tracking
-
-
 def as_diff(name: str, text: str) -> str:
     """Return the diff of a new file."""
     lines = "".join(f"+{line}\n" for line in text.rstrip("\n").split("\n"))

@@ -14,7 +14,7 @@ import pytest
 from click.testing import CliRunner
 from kedro.framework.cli import project as kedro_cli
 from mlflow import MlflowClient
-from runs import AUTHOR, PACKAGE, recorded, run
+from runs import PACKAGE, git, recorded
 from sklearn.linear_model import LogisticRegression
 
 DATA = "data/01_raw/iris.csv"
@@ -29,16 +29,6 @@ with sqlite3.connect(file) as db:
                    [name, text, os.environ["MLFLOW_RUN_ID"]])
 sys.exit(int(sys.argv[1]))
 """
-
-
-def git(project: Path, *words: str) -> str:
-    return run("git", *AUTHOR, *words, cwd=project).stdout.strip()
-
-
-@pytest.fixture
-def tracking(tracking):
-    """Return the module under test."""
-    return tracking
 
 
 @pytest.fixture

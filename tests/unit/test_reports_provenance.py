@@ -15,13 +15,9 @@ import pandas as pd
 import pytest
 import yaml
 from kedro.pipeline import Node, Pipeline
-from runs import AUTHOR, PACKAGE, run
+from runs import PACKAGE, git
 
 SECRET = "V01"
-
-
-def git(folder: Path, *words: str) -> str:
-    return run("git", *AUTHOR, *words, cwd=folder).stdout.strip()
 
 
 def commit(folder: Path) -> None:

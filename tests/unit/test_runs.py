@@ -44,12 +44,6 @@ def project(three_runs, copy_store, tmp_path):
 
 
 @pytest.fixture
-def tracking(tracking):
-    """Return the module under test."""
-    return tracking
-
-
-@pytest.fixture
 def kedro(kedro_in_process, three_runs):
     """Return a function that calls a command; by default in the shared project."""
 

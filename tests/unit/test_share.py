@@ -19,12 +19,6 @@ from run_contents import run_contents
 from runs import PACKAGE, REPO, recorded
 
 
-@pytest.fixture
-def tracking(tracking):
-    """Return the module under test."""
-    return tracking
-
-
 @pytest.fixture(scope="module")
 def with_child(trained, copy_store, tmp_path_factory) -> Path:
     """Return a project whose training has a child run; tests must not change it."""

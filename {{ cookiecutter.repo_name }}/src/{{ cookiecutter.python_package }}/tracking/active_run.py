@@ -23,6 +23,7 @@ from . import (
     datasets,
     environment,
     failures,
+    names,
     recovery,
 )
 
@@ -222,7 +223,7 @@ def joined_runs() -> set[str]:
     found = {environment.user_env("MLFLOW_RUN_ID")}
     if mlflow := sys.modules.get("mlflow"):
         if active := mlflow.active_run():
-            found |= {active.info.run_id, active.data.tags.get("mlflow.parentRunId")}
+            found |= {active.info.run_id, active.data.tags.get(names.PARENT_TAG)}
     return {run_id for run_id in found if run_id}
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from click import ClickException
 
-from . import database, environment, redact
+from . import database, environment, names, redact
 
 ANSWER_SECONDS = 10  # a busy server should answer within them
 
@@ -137,7 +137,7 @@ class BestEffortCalls:
         if self.missing:
             said = "; ".join(self.missing)
             logger.error("MLflow did not take all of run %s: %s", self.run_id, said)
-            tag = ("record.missing", said[:5000])
+            tag = (names.MISSING_TAG, said[:5000])
             self.attempt("what is missing", MlflowClient().set_tag, *tag)
 
 

@@ -9,9 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from click import ClickException
-
-from . import column_counts
+from . import column_counts, parameters
 from .column_counts import BINS, DATES, EMPTY, INFINITE, MISSING, NUMBERS, ROWS
 
 if TYPE_CHECKING:
@@ -46,13 +44,9 @@ class DriftOptions:
         Raises:
             ClickException: Says which option, and why.
         """
-        if self.on_drift not in ON_DRIFT:
-            message = f"drift_options.on_drift is warn or fail, not {self.on_drift!r}."
-            raise ClickException(message)
+        parameters.require_word("drift_options.on_drift", self.on_drift, *ON_DRIFT)
         for name in ("alpha", "min_distance", "min_rows"):
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, (int, float)):
-                raise ClickException(f"drift_options.{name} is no number: {value!r}")
+            parameters.require_number(f"drift_options.{name}", getattr(self, name))
 
 
 def compare(counters: column_counts.Counters, options: DriftOptions) -> dict[str, Any]:

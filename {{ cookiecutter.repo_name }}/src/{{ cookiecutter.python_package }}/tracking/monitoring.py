@@ -7,7 +7,16 @@ import logging
 from dataclasses import dataclass, field
 from typing import Any
 
-from . import column_counts, drift, models, names, promotion, provenance, registry
+from . import (
+    column_counts,
+    drift,
+    models,
+    names,
+    promotion,
+    provenance,
+    redact,
+    registry,
+)
 
 DRIFT_TAG, QUALITY_TAG = "drift.verdict", "monitor.verdict"
 NO_RECORD = "not measured: the model has no training record"
@@ -167,10 +176,11 @@ def set_verdict(key: str, verdict: str, watch: Watch) -> None:
     tags = {key: verdict[:5000], key.replace("verdict", "run_id"): run.info.run_id}
     try:
         model = client.get_logged_model(watch.model_id)
-        for version in json.loads(model.tags.get(registry.VERSIONS_TAG, "[]")):
+        for version in registry.versions_in_tag(model):
             for name, text in tags.items():
                 client.set_model_version_tag(
                     version["name"], version["version"], name, text
                 )
     except MlflowException as error:  # another store's, or not ours to change
-        logger.info("The model's version has no tag %s: %s", key, error)
+        said = redact.first_line(error)
+        logger.info("The model's version has no tag %s: %s", key, said)

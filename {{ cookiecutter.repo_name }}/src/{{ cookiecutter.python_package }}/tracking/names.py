@@ -12,6 +12,7 @@ MAX_NAME, MAX_VALUE, MAX_TAG = 250, 6000, 8000
 COMMIT_TAG = "mlflow.source.git.commit"
 NO_GIT_TAG = "git.unavailable"  # says why there is no commit
 DIRTY_OUTSIDE_TAG = "git.dirty_outside"  # files beside the project have changed
+PARENT_TAG = "mlflow.parentRunId"
 MISSING_TAG = "record.missing"  # lists what could not be logged
 PACKAGE_VARIABLE = "KEDRO_PACKAGE_NAME"  # the project's package, for spawned workers
 node_namespace: ContextVar[str | None] = ContextVar("namespace", default=None)
@@ -40,3 +41,9 @@ def data_tag(name: str, what: str) -> str:
 def with_namespace(name: str) -> str:
     """Prefix a name with the namespace of the running node."""
     return clean_name(".".join(filter(None, (node_namespace.get(), name))))
+
+
+def quoted(text: str) -> str:
+    """Return a text for a filter of MLflow; empty if it has both kinds of quotes."""
+    marks = [mark for mark in ("'", '"') if mark not in text]
+    return f"{marks[0]}{text}{marks[0]}" if marks else ""

@@ -103,3 +103,23 @@ def refuse_misspelt(loader: Any, given: dict[str, Any]) -> None:
                 f"parameters.yml has: {', '.join(known)}."
             )
         logger.warning("Parameter %s is new: no parameters.yml has it.", name)
+
+
+def require_word(option: str, value: Any, *words: str) -> None:
+    """Refuse a value that is none of two words.
+
+    Raises:
+        ClickException: Names the option and the words.
+    """
+    if value not in words:
+        raise ClickException(f"{option} is {' or '.join(words)}, not {value!r}.")
+
+
+def require_number(option: str, value: Any) -> None:
+    """Refuse a value that is no number.
+
+    Raises:
+        ClickException: Names the option.
+    """
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise ClickException(f"{option} is no number: {value!r}")

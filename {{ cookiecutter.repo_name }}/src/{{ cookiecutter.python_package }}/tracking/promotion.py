@@ -11,7 +11,16 @@ from typing import TYPE_CHECKING, Any
 
 from click import ClickException
 
-from . import database, models, names, provenance, redact, registry, training_rows
+from . import (
+    database,
+    models,
+    names,
+    parameters,
+    provenance,
+    redact,
+    registry,
+    training_rows,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -55,13 +64,8 @@ class PromoteOptions:
             raise ClickException(message) from error
         if "'" in self.name and '"' in self.name:
             raise ClickException("promote_options.name has both kinds of quotes.")
-        if self.better not in SIGNS:
-            message = f"promote_options.better is more or less, not {self.better!r}."
-            raise ClickException(message)
-        if isinstance(self.margin, bool) or not isinstance(self.margin, (int, float)):
-            raise ClickException(
-                f"promote_options.margin is no number: {self.margin!r}"
-            )
+        parameters.require_word("promote_options.better", self.better, *SIGNS)
+        parameters.require_number("promote_options.margin", self.margin)
 
 
 def promote(

@@ -21,11 +21,10 @@ from typing import Any, NamedTuple
 
 from click import ClickException
 
-from . import client, environment, failures, redact
+from . import client, environment, failures, names, redact
 
 FOLDER = ".runs"
 CREATION_TAG = "creation.id"  # of every run that we create; no other run has its value
-PARENT_TAG = "mlflow.parentRunId"
 MAX_SECONDS = 10  # for the recovery of all runs
 NOT_IN_STORE = (
     "RESOURCE_DOES_NOT_EXIST",
@@ -159,7 +158,7 @@ def creating_child_runs(parent: Any) -> Iterator[dict[str, str]]:
     if pending:
         pending.set_unsure(True)
     creation = uuid.uuid4().hex
-    yield {PARENT_TAG: run_id, CREATION_TAG: creation}
+    yield {names.PARENT_TAG: run_id, CREATION_TAG: creation}
     end_runs(parent.info.experiment_id, f"tags.`{CREATION_TAG}` = '{creation}'")
     if pending and time.monotonic() - began < client.ANSWER_SECONDS:
         pending.set_unsure(was_unsure)
@@ -295,7 +294,7 @@ def end_orphan_runs(run: Any, *, every_child: bool) -> None:
     experiment, run_id = run.info.experiment_id, run.info.run_id
     if creation := run.data.tags.get(CREATION_TAG):
         end_runs(experiment, f"tags.`{CREATION_TAG}` = '{creation}'", keep=run_id)
-    children = f"tags.`{PARENT_TAG}` = '{run_id}'"
+    children = f"tags.`{names.PARENT_TAG}` = '{run_id}'"
     ours = "" if every_child else f" and tags.`{CREATION_TAG}` != ''"
     end_runs(experiment, children + ours)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from . import database, datasets
+from . import database, datasets, names
 
 if TYPE_CHECKING:
     from mlflow.entities import LoggedModel
@@ -44,8 +44,7 @@ def register_version(
         model_id=model.model_id,
     )
     # As `mlflow.register_model` does, with fewer questions to the server.
-    shown = json.loads(model.tags.get(VERSIONS_TAG, "[]"))
-    shown.append({"name": name, "version": version.version})
+    shown = [*versions_in_tag(model), {"name": name, "version": version.version}]
     client.set_logged_model_tags(model.model_id, {VERSIONS_TAG: json.dumps(shown)})
     return str(version.version)
 
@@ -74,6 +73,11 @@ def upstream_tags(run: Any) -> dict[str, str]:
     return {"trained.runs": ",".join(found), **tags}
 
 
+def versions_in_tag(model: LoggedModel) -> list[dict[str, Any]]:
+    """Return ``name`` and ``version`` of each version of a logged model."""
+    return json.loads(model.tags.get(VERSIONS_TAG, "[]"))
+
+
 def version_of(
     model: LoggedModel, name: str, known: dict[str, ModelVersion]
 ) -> str | None:
@@ -83,9 +87,9 @@ def version_of(
         _, _, source = (version.source or "").rpartition("/")
         if model.model_id in (version.model_id, source):
             return number
-    for version in json.loads(model.tags.get(VERSIONS_TAG, "[]")):
-        if version["name"] == name:
-            return str(version["version"])
+    for entry in versions_in_tag(model):
+        if entry["name"] == name:
+            return str(entry["version"])
     return None
 
 
@@ -95,16 +99,11 @@ def latest_versions(name: str) -> dict[str, ModelVersion]:
 
     unity = mlflow.get_registry_uri().startswith("databricks-uc")  # it does not sort
     found = mlflow.MlflowClient().search_model_versions(
-        f"name = {quoted(name)}",
+        f"name = {names.quoted(name)}",
         MAX_CONCURRENT,
         None if unity else ["version_number DESC"],
     )
     return {str(version.version): version for version in found}
-
-
-def quoted(text: str) -> str:
-    """Quote a text for a filter of MLflow."""
-    return f'"{text}"' if "'" in text else f"'{text}'"
 
 
 def champion_version(name: str) -> str | None:

@@ -135,17 +135,11 @@ def find_runs(given: str, experiment: str) -> list[Any]:
         searches.append((everywhere, f"{by_id} LIKE '{given}%'", ViewType.ALL))
         begins = f"{by_source} LIKE '{given}%'"
         searches.append((everywhere, begins, ViewType.ACTIVE_ONLY))
-    if experiment and (text := quoted(given)):
+    if experiment and (text := names.quoted(given)):
         by_name = f"attributes.run_name = {text}"
         searches.append(([experiment], by_name, ViewType.ACTIVE_ONLY))
     found = (client.search_runs(*search, max_results=2) for search in searches)
     return list(next(filter(None, found), []))
-
-
-def quoted(text: str) -> str:
-    """Return a text for a filter of MLflow; empty if it has both kinds of quotes."""
-    marks = [mark for mark in ("'", '"') if mark not in text]
-    return f"{marks[0]}{text}{marks[0]}" if marks else ""
 
 
 def nearest_names(given: str, experiment: str) -> list[str]:
@@ -167,14 +161,10 @@ def read_artifact(run: Any, name: str) -> bytes:
     """Return an artifact that describes the run; empty if there is none."""
     from mlflow import MlflowClient
 
-    client, run_id, path = (
-        MlflowClient(),
-        run.info.run_id,
-        f"{provenance.FOLDER}/{name}",
-    )
-    if path not in [
-        file.path for file in client.list_artifacts(run_id, provenance.FOLDER)
-    ]:
+    client, run_id = MlflowClient(), run.info.run_id
+    path = f"{provenance.FOLDER}/{name}"
+    present = client.list_artifacts(run_id, provenance.FOLDER)
+    if path not in [file.path for file in present]:
         return b""
     with tempfile.TemporaryDirectory() as folder:
         return Path(client.download_artifacts(run_id, path, folder)).read_bytes()
@@ -206,11 +196,8 @@ def code_summary(tags: dict[str, str]) -> dict[str, str]:
     """Return the commit of a run and the digest of the changes to it."""
     dirty = tags.get("git.dirty") == "true"
     diff = tags.get("git.diff", "?") if dirty else "none"
-    return (
-        {"commit": tags[names.COMMIT_TAG], "diff": diff}
-        if names.COMMIT_TAG in tags
-        else {}
-    )
+    commit = tags.get(names.COMMIT_TAG)
+    return {"commit": commit, "diff": diff} if commit else {}
 
 
 def differences(*summaries: Summary) -> Iterator[tuple[str, ...]]:

@@ -20,13 +20,13 @@ from mlflow import MlflowClient, entities, search_runs
 from mlflow.artifacts import download_artifacts
 from mlflow.protos.service_pb2 import LoggedModel, Run
 
-from .. import code, provenance, redact, registry, secret_names
+from .. import code, names, provenance, redact, registry, secret_names
 from . import project_runs
 from .project_runs import CommandError
 
-PARENT_TAG, USER_TAG = "mlflow.parentRunId", "mlflow.user"
+USER_TAG = "mlflow.user"
 STORE_LINK_TAGS = {
-    PARENT_TAG,
+    names.PARENT_TAG,
     project_runs.INCOMPLETE_TAG,
     registry.VERSIONS_TAG,
 }  # tags that lead to something of one store
@@ -232,7 +232,10 @@ def write_record(record: RunRecord, folder: Path, experiment: str, **tags: str) 
             run_id, to_metrics(model.data.metrics, logged.model_id, run_id)
         )
     for number, child in enumerate(record.children):
-        ours = {project_runs.INCOMPLETE_TAG: "with its parent", PARENT_TAG: run_id}
+        ours = {
+            project_runs.INCOMPLETE_TAG: "with its parent",
+            names.PARENT_TAG: run_id,
+        }
         write_record(child, folder / f"child{number}", experiment, **ours)
     status = entities.RunStatus.to_string(info.status)
     client.set_terminated(run_id, status, info.end_time or None)
@@ -250,7 +253,7 @@ def to_metrics(values: Any, model_id: str = "", run_id: str = "") -> list[Any]:
 def children_of(run_id: str, where: list[str]) -> list[Any]:
     """Return all child runs of a run."""
     found: Any = search_runs(
-        where, f"tags.`{PARENT_TAG}` = '{run_id}'", output_format="list"
+        where, f"tags.`{names.PARENT_TAG}` = '{run_id}'", output_format="list"
     )
     return found
 

@@ -34,10 +34,8 @@ def replay_of(run: Any) -> dict[str, str]:
 
 def recorded_options(run: Any, trust: bool) -> dict[str, dict[str, str]]:
     """Return the recorded options and inputs of a run, if it can be repeated."""
-    run_id, written = (
-        run.info.run_id,
-        project_runs.read_artifact(run, provenance.OPTIONS_FILE),
-    )
+    run_id = run.info.run_id
+    written = project_runs.read_artifact(run, provenance.OPTIONS_FILE)
     if not written:
         raise CommandError(
             f"Run {run_id} does not say how to repeat it: it was not made by `kedro "
@@ -153,10 +151,8 @@ def missing_commit(tags: dict[str, str], project: Path, why: str) -> CommandErro
 
 def apply_changes(run: Any, copy: Path) -> None:
     """Apply the recorded changes to a checked-out commit."""
-    changes, noted = (
-        project_runs.read_artifact(run, code.DIFF_FILE),
-        run.data.tags.get("git.diff", "none"),
-    )
+    changes = project_runs.read_artifact(run, code.DIFF_FILE)
+    noted = run.data.tags.get("git.diff", "none")
     if datasets.md5(changes) != noted:
         raise CommandError(f"What differed from the commit is not recorded: {noted}.")
     if changes:

@@ -61,7 +61,7 @@ def runs(
 
     wanted = [project_runs.MADE_BY_KEDRO]
     if pipeline:
-        wanted.append(f"tags.`kedro.pipeline` = {project_runs.quoted(pipeline)}")
+        wanted.append(f"tags.`kedro.pipeline` = {names.quoted(pipeline)}")
     if status:
         wanted.append(f"attributes.status = '{status}'")
     if since:

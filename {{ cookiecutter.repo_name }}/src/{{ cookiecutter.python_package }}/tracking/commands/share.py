@@ -13,7 +13,7 @@ from typing import Any
 
 import click
 
-from .. import database, redact, registry
+from .. import database, names, redact, registry
 from . import archive, project_runs
 from .project_runs import CommandError
 
@@ -84,11 +84,11 @@ def choose_runs(given: tuple[str, ...], all_of_it: bool, experiment: str) -> lis
             half = project_runs.INCOMPLETE_TAG in run.data.tags
             while (half or not ended) and run and run.info.run_id not in left:
                 left.add(run.info.run_id)
-                run = found.get(run.data.tags.get(record.PARENT_TAG, ""))
+                run = found.get(run.data.tags.get(names.PARENT_TAG, ""))
         for run_id in sorted(left):
             click.echo(f"Run {run_id} has not ended, or is half received: left out.")
         found = {run_id: run for run_id, run in found.items() if run_id not in left}
-    parents = ((run.data.tags.get(record.PARENT_TAG), run) for run in found.values())
+    parents = ((run.data.tags.get(names.PARENT_TAG), run) for run in found.values())
     return [run for parent, run in parents if parent not in found]
 
 
