@@ -7,7 +7,6 @@ table in the same bins, chunk by chunk; those of several workers can be merged.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -188,12 +187,3 @@ class Counters:
         for name, counts in other.counts.items():
             self.counts[name] += counts
         self.answers = [a + b for a, b in zip(self.answers, other.answers, strict=True)]
-
-
-def merged(parts: Iterable[Counters]) -> Counters:
-    """Return the sum of counters, of which there is at least one."""
-    first, *others = parts
-    total = Counters(first.columns)
-    for part in (first, *others):
-        total.merge(part)
-    return total

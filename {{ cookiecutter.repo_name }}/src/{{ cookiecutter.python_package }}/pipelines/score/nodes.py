@@ -15,6 +15,7 @@ from {{ cookiecutter.python_package }}.schema import FEATURES, TARGET
 
 # By name: the workers of a cluster, which lack the project, get these functions alone.
 predict, label_names = data_science.predict, data_science.label_names
+
 logger = logging.getLogger(__name__)
 
 
