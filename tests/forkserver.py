@@ -8,6 +8,7 @@ leaves, exit handlers included; its parent, forked too, writes what ``waitpid`` 
 # ruff: noqa: F401
 import scipy.special  # isort: skip -- first, as in a project's run
 import gc
+import inspect
 import json
 import os
 import random
@@ -98,6 +99,9 @@ def serve() -> dict | None:
 
 
 if __name__ == "__main__":
+    # What each command would find out for itself about what is loaded.
+    inspect.stack()
+    mlflow.utils.requirements_utils._init_packages_to_modules_map()
     gc.collect()
     gc.freeze()  # children share this memory
     if request := serve():
