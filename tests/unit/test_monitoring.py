@@ -11,6 +11,7 @@ import mlflow
 import numpy as np
 import pandas as pd
 import pytest
+from click import ClickException
 from mlflow import MlflowClient
 from runs import PACKAGE, recorded, run
 
@@ -355,11 +356,29 @@ def test_an_id_that_is_not_there_is_named(score, monitor, flowers):
     [
         ({"on_worse": "panic"}, "on_worse is warn or fail, not 'panic'"),
         ({"better": "bigger"}, "better is more or less, not 'bigger'"),
+        ({"margin": "little"}, "margin is no number: 'little'"),
+        ({"margin": float("nan")}, "margin is no number: nan"),
+        ({"margin": -0.1}, "margin is at least 0, not -0.1"),
+        ({"min_rows": None}, "min_rows is no number: None"),
+        ({"min_rows": -5}, "min_rows is at least 0, not -5"),
     ],
 )
-def test_options_that_mean_nothing_are_refused(monitor, flowers, options, message):
-    with pytest.raises(Exception, match=message):
-        monitor(flowers, **options)
+def test_options_that_mean_nothing_are_refused(module, options, message):
+    nodes = module("pipelines.monitor.nodes")
+    given = nodes.MonitorOptions(model=CHAMPION, metric="accuracy", **options)
+    with pytest.raises(ClickException, match=f"^monitor_options.{message}"):
+        given.check()
+
+
+@pytest.mark.parametrize(
+    "name, options",
+    [("score", {"drift_options": {"alpha": 7}})]
+    + [("monitor", {"monitor_options": {"margin": "x"}})],
+)
+def test_options_are_refused_before_a_run(run_pipeline, trained_project, name, options):
+    with pytest.raises(ClickException, match=f"^{[*options][0]}.(alpha|margin) is "):
+        run_pipeline(name, options)
+    assert len(recorded(trained_project)) == 1
 
 
 def test_a_picture_of_every_kind_of_column_can_be_drawn(module, tracking, messages):

@@ -19,7 +19,6 @@ MIN_EXPECTED = 5  # rows of a category that a chi-squared test needs
 # Rows of a category in training. Of many rare ones, those that happen to be in the
 # training table are more frequent there than elsewhere, and would seem to drift.
 MIN_TRAINED = 10
-ON_DRIFT = ("warn", "fail")
 
 
 @dataclass
@@ -39,14 +38,12 @@ class DriftOptions:
     on_drift: str = "warn"
 
     def check(self) -> None:
-        """Refuse values that mean nothing, before anything is computed.
-
-        Raises:
-            ClickException: Says which option, and why.
-        """
-        parameters.require_word("drift_options.on_drift", self.on_drift, *ON_DRIFT)
-        for name in ("alpha", "min_distance", "min_rows"):
-            parameters.require_number(f"drift_options.{name}", getattr(self, name))
+        """Refuse values that mean nothing, before anything is computed."""
+        option = "drift_options"
+        parameters.require_number(f"{option}.alpha", self.alpha, 0, 1)
+        parameters.require_number(f"{option}.min_distance", self.min_distance, 0, 1)
+        parameters.require_number(f"{option}.min_rows", self.min_rows, 0)
+        parameters.require_word(f"{option}.on_drift", self.on_drift, "warn", "fail")
 
 
 def compare(counters: column_counts.Counters, options: DriftOptions) -> dict[str, Any]:
