@@ -44,11 +44,9 @@ def score_champion(
     except Exception as error:
         if models.fails_on_data_only(loaded, error):
             return None, lost + redact.first_line(error)
-        made = models.other_versions(loaded.metadata.flavors)
         raise ClickException(
             f"The champion, version {number}, cannot be measured here "
             f"({type(error).__name__}: {redact.first_line(error)})"
-            + (f": it was made with {made}" if made else "")
         ) from error
     if metric not in metrics:
         return None, f"{lost}its {metric} was not measured"

@@ -61,14 +61,13 @@ def compare(counters: column_counts.Counters, options: DriftOptions) -> dict[str
     }
     limit = options.alpha / max(len(found), 1)
     rows = max((column["rows"] for column in found.values()), default=0)
-    for column in found.values():
-        significant = column["p"] < limit and rows >= options.min_rows
-        column["drifted"] = bool(
-            significant and column["distance"] >= options.min_distance
-        )
-    worst = sorted(found, key=lambda name: rank(found[name]))
-    drifted = [name for name in worst if found[name]["drifted"]]
     enough = rows >= options.min_rows
+    for column in found.values():
+        significant = enough and column["p"] < limit
+        column["drifted"] = significant and column["distance"] >= options.min_distance
+    rank = {n: (not c["drifted"], -c["distance"], c["p"]) for n, c in found.items()}
+    worst = sorted(found, key=rank.__getitem__)
+    drifted = [name for name in worst if found[name]["drifted"]]
     verdict = ", ".join(drifted) or "none"
     return {
         "verdict": verdict if enough else f"too few rows ({rows})",
@@ -78,11 +77,6 @@ def compare(counters: column_counts.Counters, options: DriftOptions) -> dict[str
         "columns": {name: found[name] for name in worst},
         "not_found": [name for name in counters.columns if name not in found],
     }
-
-
-def rank(column: dict[str, Any]) -> tuple[bool, float, float]:
-    """Return what sorts the worst column first."""
-    return not column["drifted"], -column["distance"], column["p"]
 
 
 def compare_column(record: dict[str, Any], now: np.ndarray) -> dict[str, Any]:

@@ -111,11 +111,7 @@ def check_loads_without_kedro(types: list[str], package: Path) -> None:
 
 
 def pinned_requirements(package: Path) -> list[str]:
-    """Return the project's requirements but Kedro's, pinned to what is installed.
-
-    Args:
-        package: The folder of the project's package.
-    """
+    """Return the project's requirements but Kedro's, pinned to what is installed."""
     file = package.parents[1] / "requirements.txt"
     if file.is_file():
         lines = file.read_text("utf-8").splitlines()
