@@ -138,12 +138,11 @@ def warn_of_another_model(
     metrics: dict[str, float], decision: Decision, model_uri: str
 ) -> None:
     """Warn if the reported metric is that of another model."""
-    reported = metrics.get(decision.metric, math.nan)
-    if not math.isclose(reported, decision.score):
-        logger.warning(
-            "The reported %s, %.4g, is not that of the model %s, %.4g, which decides.",
-            *(decision.metric, reported, model_uri, decision.score),
-        )
+    metric, score = decision.metric, decision.score
+    reported = metrics.get(metric, math.nan)
+    if not math.isclose(reported, score):
+        said = f"The reported {metric}, {reported:.4g}, is not that of the model"
+        logger.warning("%s %s, %.4g, which decides.", said, model_uri, score)
 
 
 @contextmanager
@@ -204,8 +203,10 @@ def set_champion(
     present = registry.champion_version(name)
     registry.set_alias(name, "champion", number)
     scores = {number: decision.score}
-    since = registry.latest_versions(name).keys() - known | {present}
-    for other in since - {None, champion, number}:
+    since = registry.latest_versions(name).keys() - known
+    if present:
+        since |= {present}
+    for other in since - {champion, number}:
         # Asked for one by one: Unity Catalog's search leaves their tags out.
         tags = client.get_model_version(name, other).tags
         same_metric = tags.get("registry.metric") == options.metric
@@ -227,8 +228,8 @@ def report(number: str, decision: Decision, options: PromoteOptions) -> None:
 
     tags = {"registry.version": f"models:/{options.name}/{number}", **decision.tags()}
     mlflow.set_tags({names.with_namespace(key): text for key, text in tags.items()})
-    logger.info(
-        "Model %s version %s is %s: %s %.4g, against %s and a margin of %s.",
-        *(options.name, number, decision.decision, decision.metric, decision.score),
-        *(decision.against, options.margin),
+    said = (
+        f"{decision.decision}: {decision.metric} {decision.score:.4g}, "
+        f"against {decision.against} and a margin of {options.margin}"
     )
+    logger.info("Model %s version %s is %s.", options.name, number, said)

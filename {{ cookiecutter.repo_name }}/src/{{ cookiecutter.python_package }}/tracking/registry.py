@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from . import database, datasets, names
@@ -39,11 +40,8 @@ def register_version(
         except MlflowException as error:
             if error.error_code != "RESOURCE_ALREADY_EXISTS":
                 raise
-    version = database.retry_on_conflict(
-        client.create_model_version,
-        *(name, model.model_uri, run_id, tags),
-        model_id=model.model_id,
-    )
+    create = partial(client.create_model_version, model_id=model.model_id)
+    version = database.retry_on_conflict(create, name, model.model_uri, run_id, tags)
     # As `mlflow.register_model` does, with fewer questions to the server.
     shown = [*versions_in_tag(model), {"name": name, "version": version.version}]
     client.set_logged_model_tags(model.model_id, {VERSIONS_TAG: json.dumps(shown)})
