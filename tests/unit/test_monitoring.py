@@ -322,6 +322,15 @@ def test_a_metric_that_should_be_small_is_worse_when_it_grows(monitor, flowers):
     assert made.tags["monitor.verdict"].endswith(": worse by more than 0.05")
 
 
+def test_a_metric_that_is_no_number_is_not_compared(tracking, active_run):
+    watch = tracking.Watch("models:/m/1", record={"metrics": {"a": 0.9}})
+    options = tracking.QualityOptions("a")
+    found = tracking.report_quality(watch, {"a": float("nan")}, 100, options)
+    assert (found["verdict"], found["worse"]) == ("a was not measured", False)
+    worse = tracking.report_quality(watch, {"a": 0.1}, 100, options)
+    assert worse["worse"] and worse["trained"] == {"a": 0.9}
+
+
 def test_few_labels_get_no_verdict(monitor, flowers):
     made = monitor(moved(flowers).head(6), on_worse="fail")
     assert made.status == "FINISHED"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,10 +19,6 @@ from . import (
     redact,
     registry,
 )
-
-DRIFT_TAG, QUALITY_TAG = "drift.verdict", "monitor.verdict"
-NO_RECORD = "not measured: the model has no training record"
-NOTHING_COUNTED = "not measured: nothing was counted"
 
 logger = logging.getLogger(__name__)
 
@@ -98,9 +95,10 @@ def report_drift(watch: Watch, options: drift.DriftOptions) -> dict[str, Any]:
         What ``drift.compare`` returns, and the ``metrics``.
     """
     if not watch.record or watch.counters is None:
-        verdict = NOTHING_COUNTED if watch.record else NO_RECORD
-        found: dict[str, Any] = {"verdict": verdict, "drifted": [], "columns": {}}
-        found |= {"enough_rows": False, "metrics": {}}
+        no_record = "the model has no training record"
+        why = "nothing was counted" if watch.record else no_record
+        found: dict[str, Any] = {"verdict": f"not measured: {why}", "drifted": []}
+        found |= {"columns": {}, "enough_rows": False, "metrics": {}}
     else:
         found = drift.compare(watch.counters, options)
         found["metrics"] = drift_metrics(found, watch)
@@ -110,7 +108,7 @@ def report_drift(watch: Watch, options: drift.DriftOptions) -> dict[str, Any]:
             logger.info("Not compared, for they are not there any more: %s.", missing)
     level = logging.WARNING if found["drifted"] else logging.INFO
     logger.log(level, "Drift since the training of %s: %s", watch.uri, found["verdict"])
-    set_verdict(DRIFT_TAG, found["verdict"], watch)
+    set_verdict("drift", found["verdict"], watch)
     return found
 
 
@@ -146,7 +144,7 @@ def report_quality(
     """
     metric, trained = options.metric, watch.record.get("metrics") or {}
     now, then, worse = metrics.get(metric), trained.get(metric), False
-    if now is None:
+    if now is None or math.isnan(now):
         verdict = f"{metric} was not measured"
     elif then is None:
         verdict = f"{metric} {now:.4g}, not known when it was trained"
@@ -160,23 +158,22 @@ def report_quality(
     parameters.log_metrics(measured | {"monitor.rows": rows}, watch.model_id)
     level = logging.WARNING if worse else logging.INFO
     logger.log(level, "%s on %s rows: %s", watch.uri, rows, verdict)
-    set_verdict(QUALITY_TAG, verdict, watch)
+    set_verdict("monitor", verdict, watch)
     found = {"verdict": verdict, "worse": worse, "rows": rows}
     return found | {"metrics": metrics, "trained": trained}
 
 
-def set_verdict(key: str, verdict: str, watch: Watch) -> None:
+def set_verdict(subject: str, verdict: str, watch: Watch) -> None:
     """Set a verdict as a tag of the active run and of the model's versions."""
     import mlflow
     from mlflow.exceptions import MlflowException
 
-    verdict = verdict[: names.MAX_TAG]
+    key, verdict = f"{subject}.verdict", verdict[: names.MAX_TAG]
     mlflow.set_tag(names.with_namespace(key), verdict)
-    run: Any = mlflow.active_run()
     if not watch.model_id or provenance.replay_tags():
         return
-    client = mlflow.MlflowClient()
-    tags = {key: verdict, key.replace("verdict", "run_id"): run.info.run_id}
+    client, run = mlflow.MlflowClient(), mlflow.active_run()
+    tags = {key: verdict, f"{subject}.run_id": run.info.run_id}  # type: ignore
     try:
         model = client.get_logged_model(watch.model_id)
         for version in registry.versions_in_tag(model):
