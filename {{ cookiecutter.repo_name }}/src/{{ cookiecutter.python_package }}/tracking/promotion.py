@@ -95,17 +95,15 @@ def promote(
         model_uri: The model, as its run has logged it.
         metrics: What was reported of it: a warning says if the model has others.
         measure: Measures a model on rows of ``test``.
-        test: The rows to measure on. Where the champion has learnt from some of them,
-            the others are used, or the decision says that it has.
+        test: The rows to measure on; those that the champion has learnt from are left
+            out, or the decision says that it knew them.
         options: What decides.
 
     Returns:
         The decision and what it was made from, as in the tags of run and version.
 
     Raises:
-        ClickException: The metric was not measured or is no number, a model cannot be
-            loaded, or this user may not register.
-        MlflowException: The registry refuses the name or the model.
+        ClickException: A model cannot be loaded or measured, or not be registered.
     """
     import mlflow
 
