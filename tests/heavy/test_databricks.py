@@ -237,10 +237,10 @@ def serve(workspace: Workspace) -> Iterator[dict[str, str]]:
 
 RIVALS = f"""
 from {PACKAGE}.tracking import promotion
-decision = {{"metric": "accuracy", "score": 0.5}}
+decision = promotion.Decision("accuracy", 0.5)
 options = promotion.PromoteOptions("{MODEL}", "accuracy")
-best = promotion.best_concurrent_version("1", decision, set(), options)
-print(None if best[0] == "1" else best)
+promotion.set_champion("1", decision, None, set(), options)
+print(decision.decision, decision.against)
 """
 
 
@@ -281,4 +281,5 @@ def test_a_workspace_understands_all_that_the_project_asks(
     assert client.get_registered_model(MODEL).aliases == {"champion": 2}
     assert scored.status == "FINISHED"
     assert scored.tags["model.uri"] == f"models:/{MODEL}@champion"
-    assert rival.endswith(f"('2', {trained[1].metrics['accuracy']})\n")
+    best = trained[1].metrics["accuracy"]
+    assert rival.endswith(f"challenger {best:.4g} of version 2\n")

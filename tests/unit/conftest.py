@@ -276,6 +276,80 @@ def trained_project(trained, copy_store, tmp_path) -> Path:
     return folder
 
 
+FEATURES = ["sepal_length", "sepal_width", "petal_length", "petal_width"]
+# What a model learns from, and the C of its estimator.
+MODELS = {
+    "weak": (FEATURES, 1e-4),
+    "strong": (FEATURES, 10),
+    "narrow": (FEATURES[:2], 1),
+}
+
+
+@pytest.fixture(scope="session")
+def models_template(trained, copy_store, shared) -> Path:
+    """Return a copy of ``trained`` with three more models; tests must not change it.
+
+    The champion is version 1, of the training. ``weak`` hardly learns, ``strong`` is
+    surer than the champion, and ``narrow`` knows two columns only. ``models.json`` has
+    their URIs.
+    """
+    import mlflow
+    import pandas as pd
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    folder = shared / "with_models" / REPO
+    with FileLock(shared / "with_models.lock"):
+        if (folder / "models.json").exists():
+            return folder
+        copy_store(trained, folder)
+        train = pd.read_parquet(folder / "data" / "02_intermediate" / "train.parquet")
+        options = {"serialization_format": "skops", "pip_requirements": []}
+        uris = {}
+        with restored_process():
+            os.environ["MLFLOW_TRACKING_URI"] = f"sqlite:///{folder}/mlflow.db"
+            os.environ["MLFLOW_EXPERIMENT_NAME"] = PACKAGE
+            for name, (columns, strength) in MODELS.items():
+                model = make_pipeline(StandardScaler(), LogisticRegression(C=strength))
+                model.fit(train[columns], train["species"])
+                with mlflow.start_run():
+                    logged = mlflow.sklearn.log_model(model, name="model", **options)
+                uris[name] = logged.model_uri
+        (folder / "models.json").write_text(json.dumps(uris))
+    return folder
+
+
+@pytest.fixture
+def uris(models_template) -> dict[str, str]:
+    """Return the URIs of the three models."""
+    return json.loads((models_template / "models.json").read_text())
+
+
+@pytest.fixture
+def project_with_models(models_template, copy_store, tmp_path) -> Path:
+    """Return a copy of ``models_template``; MLflow is led to its store."""
+    folder = copy_store(models_template, tmp_path / "with_models" / REPO)
+    os.environ["MLFLOW_TRACKING_URI"] = f"sqlite:///{folder}/mlflow.db"
+    os.environ["MLFLOW_EXPERIMENT_NAME"] = PACKAGE
+    return folder
+
+
+@pytest.fixture
+def compared(tracking_package) -> Callable[..., dict[str, Any]]:
+    """Return a function that compares a table with a training table."""
+    counts, drift = tracking_package.column_counts, tracking_package.drift
+
+    def compare(train, new, **options):
+        record = json.loads(json.dumps(counts.describe(train)))  # as a run keeps it
+        counters = counts.Counters(record)
+        counters.update(new)
+        found = drift.compare(counters, drift.DriftOptions(**options))
+        return json.loads(json.dumps(found))
+
+    return compare
+
+
 @pytest.fixture(scope="session")
 def session_in(importable) -> Callable[..., Any]:
     """Return ``session_run`` for fixtures of modules: it takes the folder, too."""

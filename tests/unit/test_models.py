@@ -1,4 +1,4 @@
-"""``tracking.models``: what a model needs to load elsewhere."""
+"""``tracking.models``: what a model needs to load elsewhere, and loading it."""
 
 import os
 import sys
@@ -6,13 +6,25 @@ from importlib import metadata
 
 import mlflow
 import numpy as np
+import pandas as pd
 import pytest
 from click import ClickException
 from kedro.framework import project as kedro_project
+from mlflow import MlflowClient
+from registered import last_run, versions
 from runs import PACKAGE
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
+
+FLOWERS = pd.DataFrame(
+    {
+        "sepal_length": [5.1],
+        "sepal_width": [3.5],
+        "petal_length": [1.4],
+        "petal_width": [0.2],
+    }
+)
 
 
 def test_requirements_are_pinned_without_kedros(tracking, generated):
@@ -130,3 +142,76 @@ def test_a_worker_resumes_the_run_that_its_variable_names(tracking, active_run):
     os.environ["MLFLOW_RUN_ID"] = active_run.info.run_id
     tracking.models.sklearn_log_kwargs(LogisticRegression())
     assert mlflow.active_run().info.run_id == active_run.info.run_id
+
+
+# Loading
+
+
+def test_the_run_names_the_model_that_it_loads(tracking, project_with_models):
+    uri = f"models:/{PACKAGE}@champion"
+    with mlflow.start_run() as run:
+        model = tracking.models.load_model(uri)
+    (species,) = model.predict(FLOWERS)
+    assert species == "setosa"
+    run, (version,) = mlflow.get_run(run.info.run_id), versions()
+    model_id = version.source.rpartition("/")[2]
+    said = {k: v for k, v in run.data.tags.items() if k.startswith("model.")}
+    assert said == {
+        "model.uri": uri,
+        "model.id": model_id,
+        "model.run_id": version.run_id,
+    }
+    (used,) = run.inputs.model_inputs
+    assert used.model_id == model_id
+
+
+def test_a_model_is_loaded_outside_of_a_run(tracking, project_with_models):
+    before = last_run().info.run_id
+    assert tracking.models.load_model(f"models:/{PACKAGE}/1").predict(FLOWERS)
+    assert last_run().info.run_id == before
+
+
+def test_a_replay_loads_the_model_of_then(tracking, uris, project_with_models):
+    uri = f"models:/{PACKAGE}@champion"
+    with mlflow.start_run() as then:
+        first = tracking.models.load_model(uri)
+    version = mlflow.register_model(uris["strong"], PACKAGE).version
+    MlflowClient().set_registered_model_alias(PACKAGE, "champion", version)
+    names = ("model.uri", "model.id")
+    tags = mlflow.get_run(then.info.run_id).data.tags
+    tags = {name: tags[name] for name in names} | {"replay.of": then.info.run_id}
+    with mlflow.start_run(tags=tags):
+        again = tracking.models.load_model(uri)
+        other = tracking.models.load_model(f"models:/{PACKAGE}/2")
+    assert [m[-1].C for m in (first, again, other)] == [1.0, 1.0, 10.0]
+
+
+@pytest.mark.parametrize(
+    "uri", [f"models:/{PACKAGE}/7", "models:/none@champion", "runs:/abc/model", "x"]
+)
+def test_a_model_that_cannot_be_loaded_is_named(tracking, project_with_models, uri):
+    with pytest.raises(ClickException) as caught:
+        tracking.models.load_model(uri)
+    assert caught.value.message.startswith(f"Cannot load the model {uri}: ")
+    assert "\n" not in caught.value.message
+    assert "train one with `kedro run`" in caught.value.message
+
+
+def test_a_model_that_does_not_work_here_names_the_versions(
+    tracking, active_run, monkeypatch
+):
+    rows = pd.DataFrame({"x": [0.0, 1.0]})
+    model = LogisticRegression().fit(rows, ["a", "b"])
+    options = tracking.models.sklearn_log_kwargs(model) | {"input_example": rows}
+    uri = mlflow.sklearn.log_model(model, name="model", **options).model_uri
+    monkeypatch.setattr(tracking.models.metadata, "version", lambda name: "1.7.0")
+    assert tracking.models.load_model(uri)  # another version that works
+
+    def predict(self, X):
+        raise AttributeError("no attribute 'multi_class'")
+
+    monkeypatch.setattr(LogisticRegression, "predict", predict)
+    with pytest.raises(ClickException) as caught:
+        tracking.models.load_model(uri)
+    assert "does not work here" in caught.value.message
+    assert "pip install scikit-learn==" in caught.value.message

@@ -11,6 +11,7 @@ import mlflow
 import numpy as np
 import pandas as pd
 import pytest
+from click import ClickException
 from mlflow import MlflowClient
 from runs import PACKAGE, recorded, run
 
@@ -321,6 +322,15 @@ def test_a_metric_that_should_be_small_is_worse_when_it_grows(monitor, flowers):
     assert made.tags["monitor.verdict"].endswith(": worse by more than 0.05")
 
 
+def test_a_metric_that_is_no_number_is_not_compared(tracking, active_run):
+    watch = tracking.Watch("models:/m/1", record={"metrics": {"a": 0.9}})
+    options = tracking.QualityOptions("a")
+    found = tracking.report_quality(watch, {"a": float("nan")}, 100, options)
+    assert (found["verdict"], found["worse"]) == ("a was not measured", False)
+    worse = tracking.report_quality(watch, {"a": 0.1}, 100, options)
+    assert worse["worse"] and worse["trained"] == {"a": 0.9}
+
+
 def test_few_labels_get_no_verdict(monitor, flowers):
     made = monitor(moved(flowers).head(6), on_worse="fail")
     assert made.status == "FINISHED"
@@ -355,11 +365,29 @@ def test_an_id_that_is_not_there_is_named(score, monitor, flowers):
     [
         ({"on_worse": "panic"}, "on_worse is warn or fail, not 'panic'"),
         ({"better": "bigger"}, "better is more or less, not 'bigger'"),
+        ({"margin": "little"}, "margin is no number: 'little'"),
+        ({"margin": float("nan")}, "margin is no number: nan"),
+        ({"margin": -0.1}, "margin is at least 0, not -0.1"),
+        ({"min_rows": None}, "min_rows is no number: None"),
+        ({"min_rows": -5}, "min_rows is at least 0, not -5"),
     ],
 )
-def test_options_that_mean_nothing_are_refused(monitor, flowers, options, message):
-    with pytest.raises(Exception, match=message):
-        monitor(flowers, **options)
+def test_options_that_mean_nothing_are_refused(module, options, message):
+    nodes = module("pipelines.monitor.nodes")
+    given = nodes.MonitorOptions(model=CHAMPION, metric="accuracy", **options)
+    with pytest.raises(ClickException, match=f"^monitor_options.{message}"):
+        given.check()
+
+
+@pytest.mark.parametrize(
+    "name, options",
+    [("score", {"drift_options": {"alpha": 7}})]
+    + [("monitor", {"monitor_options": {"margin": "x"}})],
+)
+def test_options_are_refused_before_a_run(run_pipeline, trained_project, name, options):
+    with pytest.raises(ClickException, match=f"^{[*options][0]}.(alpha|margin) is "):
+        run_pipeline(name, options)
+    assert len(recorded(trained_project)) == 1
 
 
 def test_a_picture_of_every_kind_of_column_can_be_drawn(module, tracking, messages):

@@ -148,6 +148,7 @@ src/{PACKAGE}/tracking/commands/replay.py
 src/{PACKAGE}/tracking/commands/reproduce.py
 src/{PACKAGE}/tracking/commands/runs.py
 src/{PACKAGE}/tracking/commands/share.py
+src/{PACKAGE}/tracking/comparison.py
 src/{PACKAGE}/tracking/config.py
 src/{PACKAGE}/tracking/data_locks.py
 src/{PACKAGE}/tracking/database.py

@@ -12,7 +12,8 @@ below. The modules, from the bottom up; each imports only from those before it:
   ``artifacts``, ``failures``: what is recorded of a run
 - ``recovery``: ends runs whose process died
 - ``active_run``, ``hooks``: open, join and end the run at Kedro's moments
-- ``training_rows``, ``models``, ``registry``, ``promotion``: models and the champion
+- ``training_rows``, ``models``, ``registry``, ``comparison``, ``promotion``: models and
+  the champion
 - ``column_counts``, ``drift``, ``monitoring``: does a deployed model meet what it was
   trained on, and what is it worth today?
 - ``search``: one child run for each candidate of a search
@@ -22,11 +23,17 @@ below. The modules, from the bottom up; each imports only from those before it:
 import atexit
 import gc
 
-from .column_counts import Counters, describe
+from .column_counts import Counters, bin_shares, describe
 from .drift import DriftOptions
 from .hooks import MLflowRunHooks
 from .models import load_model, sklearn_log_kwargs
-from .monitoring import Watch, load_watched_model, report_drift, report_quality
+from .monitoring import (
+    QualityOptions,
+    Watch,
+    load_watched_model,
+    report_drift,
+    report_quality,
+)
 from .parameters import log_metrics
 from .promotion import PromoteOptions, promote
 from .search import Candidate, log_search
@@ -37,7 +44,9 @@ __all__ = [
     "DriftOptions",
     "MLflowRunHooks",
     "PromoteOptions",
+    "QualityOptions",
     "Watch",
+    "bin_shares",
     "describe",
     "load_model",
     "load_watched_model",

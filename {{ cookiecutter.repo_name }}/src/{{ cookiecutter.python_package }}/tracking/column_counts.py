@@ -133,14 +133,21 @@ def count(column: pd.Series, record: dict[str, Any]) -> np.ndarray:
     return np.array([rows, missing, infinite, *bins], dtype=np.int64)
 
 
-def shares(column: dict[str, Any]) -> dict[str, float]:
+def bin_shares(counts: list[int]) -> np.ndarray:
+    """Return the share of each bin, of what ``count`` returns."""
+    import numpy as np
+
+    bins = np.array(counts[BINS:])
+    return bins / max(bins.sum(), 1)
+
+
+def category_shares(column: dict[str, Any]) -> dict[str, float]:
     """Return the share of each category of a counted column, if it has any."""
-    bins = column.get("counts", [])[BINS:]
-    total = sum(bins)
-    named = zip([*column.get("names", []), "others"], bins, strict=False)
-    if "names" not in column or not total:
+    shares = bin_shares(column.get("counts", []))
+    if "names" not in column or not shares.any():
         return {}
-    return {name: rows / total for name, rows in named if rows or name != "others"}
+    named = zip([*column["names"], "others"], shares.tolist(), strict=True)
+    return {name: share for name, share in named if share or name != "others"}
 
 
 class Counters:

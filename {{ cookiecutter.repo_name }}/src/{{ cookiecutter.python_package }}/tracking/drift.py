@@ -19,7 +19,6 @@ MIN_EXPECTED = 5  # rows of a category that a chi-squared test needs
 # Rows of a category in training. Of many rare ones, those that happen to be in the
 # training table are more frequent there than elsewhere, and would seem to drift.
 MIN_TRAINED = 10
-ON_DRIFT = ("warn", "fail")
 
 
 @dataclass
@@ -39,14 +38,12 @@ class DriftOptions:
     on_drift: str = "warn"
 
     def check(self) -> None:
-        """Refuse values that mean nothing, before anything is computed.
-
-        Raises:
-            ClickException: Says which option, and why.
-        """
-        parameters.require_word("drift_options.on_drift", self.on_drift, *ON_DRIFT)
-        for name in ("alpha", "min_distance", "min_rows"):
-            parameters.require_number(f"drift_options.{name}", getattr(self, name))
+        """Refuse values that mean nothing, before anything is computed."""
+        option = "drift_options"
+        parameters.require_number(f"{option}.alpha", self.alpha, 0, 1)
+        parameters.require_number(f"{option}.min_distance", self.min_distance, 0, 1)
+        parameters.require_number(f"{option}.min_rows", self.min_rows, 0)
+        parameters.require_word(f"{option}.on_drift", self.on_drift, "warn", "fail")
 
 
 def compare(counters: column_counts.Counters, options: DriftOptions) -> dict[str, Any]:
@@ -64,14 +61,13 @@ def compare(counters: column_counts.Counters, options: DriftOptions) -> dict[str
     }
     limit = options.alpha / max(len(found), 1)
     rows = max((column["rows"] for column in found.values()), default=0)
-    for column in found.values():
-        significant = column["p"] < limit and rows >= options.min_rows
-        column["drifted"] = bool(
-            significant and column["distance"] >= options.min_distance
-        )
-    worst = sorted(found, key=lambda name: rank(found[name]))
-    drifted = [name for name in worst if found[name]["drifted"]]
     enough = rows >= options.min_rows
+    for column in found.values():
+        significant = enough and column["p"] < limit
+        column["drifted"] = significant and column["distance"] >= options.min_distance
+    rank = {n: (not c["drifted"], -c["distance"], c["p"]) for n, c in found.items()}
+    worst = sorted(found, key=rank.__getitem__)
+    drifted = [name for name in worst if found[name]["drifted"]]
     verdict = ", ".join(drifted) or "none"
     return {
         "verdict": verdict if enough else f"too few rows ({rows})",
@@ -81,11 +77,6 @@ def compare(counters: column_counts.Counters, options: DriftOptions) -> dict[str
         "columns": {name: found[name] for name in worst},
         "not_found": [name for name in counters.columns if name not in found],
     }
-
-
-def rank(column: dict[str, Any]) -> tuple[bool, float, float]:
-    """Return what sorts the worst column first."""
-    return not column["drifted"], -column["distance"], column["p"]
 
 
 def compare_column(record: dict[str, Any], now: np.ndarray) -> dict[str, Any]:

@@ -58,23 +58,9 @@ def sklearn_log_kwargs(
     """
     import mlflow
 
-    try:
-        import skops.io
-    except ImportError:
-        raise ClickException(
-            "scikit-learn models are saved by skops, which is not installed: "
-            'pip install "skops>=0.13,<1"'
-        ) from None
+    types = untrusted_types(model)
     if not mlflow.active_run() and "MLFLOW_RUN_ID" in os.environ:
         mlflow.start_run()  # in a spawned worker, which runs no hooks
-    try:
-        types = skops.io.get_untrusted_types(data=skops.io.dumps(model))
-    except Exception as error:
-        raise ClickException(
-            f"skops cannot save this {type(model).__name__}: "
-            f"{redact.first_line(error)} -- log it by MLflow's own flavour for it, "
-            "such as mlflow.lightgbm.log_model or mlflow.pyfunc.log_model"
-        ) from error
     package = package_folder()
     ours = [name for name in types if name.startswith(f"{package.name}.")]
     if ours:
@@ -89,6 +75,25 @@ def sklearn_log_kwargs(
         "code_paths": [str(package)] if ours else None,
         "metadata": kept or None,
     }
+
+
+def untrusted_types(model: Any) -> list[str]:
+    """Return the types in a model that skops loads only if they are named."""
+    try:
+        import skops.io
+    except ImportError:
+        raise ClickException(
+            "scikit-learn models are saved by skops, which is not installed: "
+            'pip install "skops>=0.13,<1"'
+        ) from None
+    try:
+        return skops.io.get_untrusted_types(data=skops.io.dumps(model))
+    except Exception as error:
+        raise ClickException(
+            f"skops cannot save this {type(model).__name__}: "
+            f"{redact.first_line(error)} -- log it by MLflow's own flavour for it, "
+            "such as mlflow.lightgbm.log_model or mlflow.pyfunc.log_model"
+        ) from error
 
 
 def check_loads_without_kedro(types: list[str], package: Path) -> None:
@@ -106,11 +111,7 @@ def check_loads_without_kedro(types: list[str], package: Path) -> None:
 
 
 def pinned_requirements(package: Path) -> list[str]:
-    """Return the project's requirements but Kedro's, pinned to what is installed.
-
-    Args:
-        package: The folder of the project's package.
-    """
+    """Return the project's requirements but Kedro's, pinned to what is installed."""
     file = package.parents[1] / "requirements.txt"
     if file.is_file():
         lines = file.read_text("utf-8").splitlines()
@@ -180,71 +181,58 @@ def load_pyfunc(uri: str) -> Any:
     try:
         loaded = mlflow.pyfunc.load_model(uri)
     except Exception as error:
-        made = version_mismatches_of(uri)
         raise ClickException(
-            f"Cannot load the model {uri}: {redact.first_line(error)} -- "
-            + (
-                f"it was made with other versions: {install_hint(made)}"
-                if made
-                else "train one with `kedro run`, or name another by its URI: "
-                "models:/NAME@ALIAS, models:/NAME/3 or runs:/ID/model"
-            )
+            f"Cannot load the model {uri}: {redact.first_line(error)} -- {advice(uri)}"
         ) from error
-    check_versions(loaded, uri)
+    made = other_versions(loaded.metadata.flavors)
+    if made and (failure := error_on_example(loaded)):
+        raise ClickException(
+            f"The model {uri} does not work here ({redact.first_line(failure)}): it "
+            f"was made with {made}"
+        ) from failure
     return loaded
 
 
-def version_mismatches_of(uri: str) -> dict[str, tuple[str, str]]:
-    """Return the libraries whose versions differ between a model and this machine.
-
-    Returns:
-        The version then and the one that is installed, by the library's name.
-    """
+def advice(uri: str) -> str:
+    """Say what to do about a model that cannot be loaded."""
     import mlflow
 
     try:
-        return version_mismatches(mlflow.models.get_model_info(uri).flavors)
+        made = other_versions(mlflow.models.get_model_info(uri).flavors)
     except Exception:  # there is no such model, or nothing can be read of it
-        return {}
+        made = ""
+    if made:
+        return f"it was made with other versions: {made}"
+    return (
+        "train one with `kedro run`, or name another by its URI: "
+        "models:/NAME@ALIAS, models:/NAME/3 or runs:/ID/model"
+    )
 
 
-def version_mismatches(flavors: dict[str, Any]) -> dict[str, tuple[str, str]]:
-    """Return the libraries of a model's flavours whose versions differ here."""
-    found = {}
+def other_versions(flavors: dict[str, Any]) -> str:
+    """Say which versions a model was made with, and what to install; empty if these."""
+    made: dict[str, str] = {}
     for flavor, (library, key) in LIBRARIES.items():
-        if then := flavors.get(flavor, {}).get(key):
-            try:
-                now = metadata.version(library)
-            except metadata.PackageNotFoundError:
-                now = "none"
-            if then != now:
-                found[library] = (then, now)
-    return found
+        then = flavors.get(flavor, {}).get(key)
+        try:
+            now = metadata.version(library)
+        except metadata.PackageNotFoundError:
+            now = "none"
+        if then and then != now:
+            made[f"{library}=={then}"] = f"{library} {then}, here is {now}"
+    if not made:
+        return ""
+    return f"{'; '.join(made.values())} -- pip install {' '.join(made)}"
 
 
-def install_hint(made: dict[str, tuple[str, str]]) -> str:
-    """Say which versions a model was made with, which are here, and what to install."""
-    said = (f"{name} {then}, here is {now}" for name, (then, now) in made.items())
-    wanted = " ".join(f"{name}=={then}" for name, (then, _) in made.items())
-    return f"{'; '.join(said)} -- pip install {wanted}"
-
-
-def check_versions(loaded: Any, uri: str) -> None:
-    """Test a model of other library versions with its own input example.
-
-    Raises:
-        ClickException: It cannot.
-    """
-    made = version_mismatches(loaded.metadata.flavors)
-    if not made or (example := loaded.input_example) is None:
-        return
+def error_on_example(loaded: Any) -> Exception | None:
+    """Return why a model fails on its own input example, if it does."""
     try:
-        loaded.predict(example)
+        if (example := loaded.input_example) is not None:
+            loaded.predict(example)
     except Exception as error:
-        raise ClickException(
-            f"The model {uri} does not work here ({redact.first_line(error)}): it was "
-            f"made with {install_hint(made)}"
-        ) from error
+        return error
+    return None
 
 
 def fails_on_data_only(loaded: Any, error: Exception) -> bool:
@@ -253,12 +241,7 @@ def fails_on_data_only(loaded: Any, error: Exception) -> bool:
     On its own input example it works then; a failure of memory, of the network, or of
     a library fails there too, or is no error of a value.
     """
-    if not isinstance(error, (ValueError, KeyError, TypeError)):
-        return False
-    if (example := loaded.input_example) is None:
+    if loaded.input_example is None:
         return isinstance(error, (ValueError, KeyError))
-    try:
-        loaded.predict(example)
-    except Exception:
-        return False
-    return True
+    of_values = isinstance(error, (ValueError, KeyError, TypeError))
+    return of_values and error_on_example(loaded) is None

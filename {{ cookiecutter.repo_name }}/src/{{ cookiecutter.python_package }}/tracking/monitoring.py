@@ -4,25 +4,50 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 from dataclasses import dataclass, field
 from typing import Any
 
 from . import (
     column_counts,
+    comparison,
     drift,
     models,
     names,
-    promotion,
+    parameters,
     provenance,
     redact,
     registry,
 )
 
-DRIFT_TAG, QUALITY_TAG = "drift.verdict", "monitor.verdict"
-NO_RECORD = "not measured: the model has no training record"
-NOTHING_COUNTED = "not measured: nothing was counted"
-
 logger = logging.getLogger(__name__)
+
+
+@dataclass
+class QualityOptions:
+    """When a model has become worse, and what happens then.
+
+    Args:
+        metric: The key of the metrics that decides.
+        better: Whether ``more`` of it is better, or ``less``.
+        margin: The model is worse if it has lost more than this.
+        min_rows: Fewer rows get no verdict.
+        on_worse: ``warn``, or ``fail``: the run has failed.
+    """
+
+    metric: str
+    better: str = "more"
+    margin: float = 0.05
+    min_rows: int = 50
+    on_worse: str = "warn"
+
+    def check(self) -> None:
+        """Refuse values that mean nothing, before anything is computed."""
+        option = "monitor_options"
+        parameters.require_word(f"{option}.better", self.better, *comparison.SIGNS)
+        parameters.require_word(f"{option}.on_worse", self.on_worse, "warn", "fail")
+        parameters.require_number(f"{option}.margin", self.margin, 0)
+        parameters.require_number(f"{option}.min_rows", self.min_rows, 0)
 
 
 @dataclass
@@ -48,17 +73,15 @@ class Watch:
 
     def columns(self) -> dict[str, dict[str, Any]]:
         """Return the columns that ``Counters`` count: features and answers."""
-        features, answers = (
-            self.record.get(key) or {} for key in ("features", "predictions")
-        )
-        return {**features, **answers}
+        features, answers = (self.record.get(k) for k in ("features", "predictions"))
+        return {**(features or {}), **(answers or {})}
 
 
 def load_watched_model(uri: str) -> tuple[Any, Watch]:
     """Load a model as ``load_model`` does, with the record of its training."""
     loaded = models.load_logged_model(uri)
-    text = (loaded.metadata.metadata or {}).get(models.TRAINING_RECORD_KEY)
-    record = json.loads(text) if text else {}
+    kept = loaded.metadata.metadata or {}
+    record = json.loads(kept.get(models.TRAINING_RECORD_KEY, "{}"))
     return loaded.get_raw_model(), Watch(uri, loaded.metadata.model_id, record)
 
 
@@ -72,48 +95,40 @@ def report_drift(watch: Watch, options: drift.DriftOptions) -> dict[str, Any]:
         What ``drift.compare`` returns, and the ``metrics``.
     """
     if not watch.record or watch.counters is None:
-        verdict = NOTHING_COUNTED if watch.record else NO_RECORD
-        found: dict[str, Any] = {"verdict": verdict, "drifted": [], "columns": {}}
-        found |= {"enough_rows": False, "metrics": {}}
+        no_record = "the model has no training record"
+        why = "nothing was counted" if watch.record else no_record
+        found: dict[str, Any] = {"verdict": f"not measured: {why}", "drifted": []}
+        found |= {"columns": {}, "enough_rows": False, "metrics": {}}
     else:
         found = drift.compare(watch.counters, options)
         found["metrics"] = drift_metrics(found, watch)
-        log_model_metrics(found["metrics"], watch)
+        parameters.log_metrics(found["metrics"], watch.model_id)
         if found["not_found"]:
             missing = ", ".join(found["not_found"])
             logger.info("Not compared, for they are not there any more: %s.", missing)
     level = logging.WARNING if found["drifted"] else logging.INFO
     logger.log(level, "Drift since the training of %s: %s", watch.uri, found["verdict"])
-    set_verdict(DRIFT_TAG, found["verdict"], watch)
+    set_verdict("drift", found["verdict"], watch)
     return found
 
 
 def drift_metrics(found: dict[str, Any], watch: Watch) -> dict[str, float]:
     """Return the metrics of a comparison, and of the model's answers."""
-    metrics = {}
+    counters: Any = watch.counters
+    metrics = {"mean_probability": counters.mean_probability()}
     for name, column in found["columns"].items():
         for key in ("ks", "chi2", "psi"):
             metrics[f"drift.{name}.{key}"] = column.get(key)
         for key in ("missing", "outside"):
             metrics[f"{key}.{name}"] = column.get(key)
     for name in watch.record.get("predictions") or {}:
-        column = found["columns"].get(name, {})
-        for label, share in column_counts.shares(column).items():
-            metrics[f"share.{label}"] = share
-    counters: Any = watch.counters
-    metrics["mean_probability"] = counters.mean_probability()
+        shares = column_counts.category_shares(found["columns"].get(name, {}))
+        metrics |= {f"share.{label}": share for label, share in shares.items()}
     return {key: value for key, value in metrics.items() if value is not None}
 
 
 def report_quality(
-    watch: Watch,
-    metrics: dict[str, float],
-    rows: int,
-    *,
-    metric: str,
-    better: str,
-    margin: float,
-    min_rows: int,
+    watch: Watch, metrics: dict[str, float], rows: int, options: QualityOptions
 ) -> dict[str, Any]:
     """Compare a model's metrics with those of its training; log them and the verdict.
 
@@ -121,66 +136,50 @@ def report_quality(
         watch: The model.
         metrics: What was measured of it on rows whose true answers are known by now.
         rows: How many rows these are.
-        metric: The key of the metrics that decides.
-        better: Whether ``more`` of it is better, or ``less``.
-        margin: A model is worse if it has lost more than this.
-        min_rows: Fewer rows get no verdict.
+        options: When the model is worse.
 
     Returns:
         ``verdict`` in words, whether the model is ``worse``, ``metrics``, ``rows``, and
         the metrics when it was ``trained``.
     """
-    trained = watch.record.get("metrics") or {}
-    now, then = metrics.get(metric), trained.get(metric)
-    worse = False
-    if now is None:
+    metric, trained = options.metric, watch.record.get("metrics") or {}
+    now, then, worse = metrics.get(metric), trained.get(metric), False
+    if now is None or math.isnan(now):
         verdict = f"{metric} was not measured"
     elif then is None:
         verdict = f"{metric} {now:.4g}, not known when it was trained"
     else:
-        lost = promotion.SIGNS[better] * (then - now)
-        worse = lost > margin and rows >= min_rows
-        judged = f"{'worse' if lost > margin else 'not worse'} by more than {margin:g}"
+        worse = comparison.SIGNS[options.better] * (then - now) > options.margin
+        judged = f"{'worse' if worse else 'not worse'} by more than {options.margin:g}"
         verdict = f"{metric} {now:.4g}, {then:.4g} when it was trained: {judged}"
-    if rows < min_rows:
-        verdict = f"too few rows ({rows}): {verdict}"
+    if rows < options.min_rows:
+        verdict, worse = f"too few rows ({rows}): {verdict}", False
     measured = {f"monitor.{key}": value for key, value in metrics.items()}
-    measured["monitor.rows"] = rows
-    log_model_metrics(measured, watch)
+    parameters.log_metrics(measured | {"monitor.rows": rows}, watch.model_id)
     level = logging.WARNING if worse else logging.INFO
     logger.log(level, "%s on %s rows: %s", watch.uri, rows, verdict)
-    set_verdict(QUALITY_TAG, verdict, watch)
+    set_verdict("monitor", verdict, watch)
     found = {"verdict": verdict, "worse": worse, "rows": rows}
     return found | {"metrics": metrics, "trained": trained}
 
 
-def log_model_metrics(metrics: dict[str, float], watch: Watch) -> None:
-    """Log metrics to the active run and, if the store has it, to the model."""
-    import mlflow
-
-    named = {names.with_namespace(key): value for key, value in metrics.items()}
-    mlflow.log_metrics(named, model_id=watch.model_id)
-
-
-def set_verdict(key: str, verdict: str, watch: Watch) -> None:
+def set_verdict(subject: str, verdict: str, watch: Watch) -> None:
     """Set a verdict as a tag of the active run and of the model's versions."""
     import mlflow
     from mlflow.exceptions import MlflowException
 
-    verdict = verdict[: names.MAX_TAG]
+    key, verdict = f"{subject}.verdict", verdict[: names.MAX_TAG]
     mlflow.set_tag(names.with_namespace(key), verdict)
-    run: Any = mlflow.active_run()
     if not watch.model_id or provenance.replay_tags():
         return
-    client = mlflow.MlflowClient()
-    tags = {key: verdict[:5000], key.replace("verdict", "run_id"): run.info.run_id}
+    client, run = mlflow.MlflowClient(), mlflow.active_run()
+    tags = {key: verdict, f"{subject}.run_id": run.info.run_id}  # type: ignore
     try:
         model = client.get_logged_model(watch.model_id)
         for version in registry.versions_in_tag(model):
-            for name, text in tags.items():
-                client.set_model_version_tag(
-                    version["name"], version["version"], name, text
-                )
+            name, number = version["name"], version["version"]
+            for tag, text in tags.items():
+                client.set_model_version_tag(name, number, tag, text)
     except MlflowException as error:  # another store's, or not ours to change
-        said = redact.first_line(error)
-        logger.info("The model's version has no tag %s: %s", key, said)
+        why = redact.first_line(error)
+        logger.info("The model's version has no tag %s: %s", key, why)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import difflib
 import logging
+import math
 from dataclasses import asdict, is_dataclass
 from typing import Any
 
@@ -63,13 +64,12 @@ def used_parameters(
     return flat
 
 
-def log_metrics(metrics: dict[str, float]) -> None:
-    """Log metrics to the active run, each under the namespace of its node."""
+def log_metrics(metrics: dict[str, float], model_id: str | None = None) -> None:
+    """Log metrics to the active run, and to a model, under the node's namespace."""
     import mlflow
 
-    mlflow.log_metrics(
-        {names.with_namespace(name): value for name, value in metrics.items()}
-    )
+    named = {names.with_namespace(name): value for name, value in metrics.items()}
+    mlflow.log_metrics(named, model_id=model_id)
 
 
 def expand_dotted(parameters: dict[str, Any]) -> dict[str, Any]:
@@ -115,11 +115,17 @@ def require_word(option: str, value: Any, *words: str) -> None:
         raise ClickException(f"{option} is {' or '.join(words)}, not {value!r}.")
 
 
-def require_number(option: str, value: Any) -> None:
-    """Refuse a value that is no number.
+def require_number(
+    option: str, value: Any, low: float = -math.inf, high: float = math.inf
+) -> None:
+    """Refuse a value that is no number, or out of range.
 
     Raises:
-        ClickException: Names the option.
+        ClickException: Names the option and the range.
     """
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if not is_number or math.isnan(value):
         raise ClickException(f"{option} is no number: {value!r}")
+    if not low <= value <= high:
+        limits = f"from {low} to {high}" if high < math.inf else f"at least {low}"
+        raise ClickException(f"{option} is {limits}, not {value!r}.")

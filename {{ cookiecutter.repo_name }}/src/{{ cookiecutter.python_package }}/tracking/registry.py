@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from . import database, datasets, names
@@ -30,7 +32,7 @@ def register_version(
         kedro = {k: v for k, v in run.data.tags.items() if k.startswith("kedro.")}
         inputs = run.inputs.dataset_inputs if run.inputs else []
         used = [entry.dataset for entry in inputs]
-        digests = {f"data.{dataset.name}.digest": dataset.digest for dataset in used}
+        digests = {names.data_tag(data.name, "digest"): data.digest for data in used}
         tags = kedro | digests | upstream_tags(run) | tags
     if new:
         try:
@@ -38,11 +40,8 @@ def register_version(
         except MlflowException as error:
             if error.error_code != "RESOURCE_ALREADY_EXISTS":
                 raise
-    version = database.retry_on_conflict(
-        client.create_model_version,
-        *(name, model.model_uri, run_id, tags),
-        model_id=model.model_id,
-    )
+    create = partial(client.create_model_version, model_id=model.model_id)
+    version = database.retry_on_conflict(create, name, model.model_uri, run_id, tags)
     # As `mlflow.register_model` does, with fewer questions to the server.
     shown = [*versions_in_tag(model), {"name": name, "version": version.version}]
     client.set_logged_model_tags(model.model_id, {VERSIONS_TAG: json.dumps(shown)})
@@ -59,18 +58,15 @@ def upstream_tags(run: Any) -> dict[str, str]:
     while todo:
         if (run_id := todo.pop()) in found:
             continue
-        try:
+        found[run_id] = {}
+        with suppress(MlflowException):  # deleted for good, or in another store
             earlier = MlflowClient().get_run(run_id)
-        except MlflowException:  # deleted for good, or in another store
-            found[run_id] = {}
-            continue
-        found[run_id] = earlier.data.params
-        todo += datasets.upstream_run_ids(earlier)
-    if not found:
-        return {}
-    params = {k: v for one in reversed(found.values()) for k, v in one.items()}
-    tags = {f"trained.{name}"[:250]: text[:5000] for name, text in params.items()}
-    return {"trained.runs": ",".join(found), **tags}
+            found[run_id] = earlier.data.params
+            todo += datasets.upstream_run_ids(earlier)
+    tags = {"trained.runs": ",".join(found)} if found else {}
+    for params in reversed(found.values()):  # those of the nearest run count
+        tags |= {f"trained.{k}"[: names.MAX_NAME]: v for k, v in params.items()}
+    return tags
 
 
 def versions_in_tag(model: LoggedModel) -> list[dict[str, Any]]:
@@ -84,13 +80,11 @@ def version_of(
     """Return the version number of a logged model, if it is registered."""
     for number, version in known.items():
         # SQL stores keep the logged model's id in the source only.
-        _, _, source = (version.source or "").rpartition("/")
+        source = (version.source or "").rpartition("/")[2]
         if model.model_id in (version.model_id, source):
             return number
-    for entry in versions_in_tag(model):
-        if entry["name"] == name:
-            return str(entry["version"])
-    return None
+    numbers = {entry["name"]: str(entry["version"]) for entry in versions_in_tag(model)}
+    return numbers.get(name)
 
 
 def latest_versions(name: str) -> dict[str, ModelVersion]:

@@ -36,9 +36,8 @@ def log_search(candidates: Sequence[Candidate], *, began: float, best: int) -> N
         for number, candidate in enumerate(candidates):
             own = source | tags | {"search.candidate": str(number)}
             log_candidate(parent.info.experiment_id, number, candidate, began, own)
-    chosen = {"search.best": f"candidate {best}"}
-    for key, value in parameters.flatten(candidates[best].params).items():
-        chosen[f"search.best.{key}"] = value
+    chosen = parameters.flatten({"search.best": candidates[best].params})
+    chosen["search.best"] = f"candidate {best}"
     tags_of_best = [RunTag(names.with_namespace(k), v) for k, v in chosen.items()]
     client.log_batch(parent.info.run_id, tags=tags_of_best, synchronous=True)
 
@@ -57,14 +56,9 @@ def log_candidate(
     client, start = MlflowClient(), int(began * 1000)
     end = start + int(candidate.seconds * 1000)
     run = client.create_run(experiment, start, tags, f"candidate {number}")
-    client.log_batch(
-        run.info.run_id,
-        [
-            Metric(names.clean_name(key), value, end, 0)
-            for key, value in candidate.metrics.items()
-        ],
-        [Param(*item) for item in parameters.flatten(candidate.params).items()],
-        synchronous=True,
-    )
+    measured = candidate.metrics.items()
+    metrics = [Metric(names.clean_name(k), value, end, 0) for k, value in measured]
+    params = [Param(*item) for item in parameters.flatten(candidate.params).items()]
+    client.log_batch(run.info.run_id, metrics, params, synchronous=True)
     complete = not any(map(math.isnan, candidate.metrics.values()))
     client.set_terminated(run.info.run_id, "FINISHED" if complete else "FAILED", end)

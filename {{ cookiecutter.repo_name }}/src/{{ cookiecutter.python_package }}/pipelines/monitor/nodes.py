@@ -14,41 +14,19 @@ from {{ cookiecutter.python_package }}.schema import FEATURES, TARGET
 PREDICTED = "predicted "  # before the names of what is predicted
 
 
-@dataclass
-class MonitorOptions:
+@dataclass(kw_only=True)
+class MonitorOptions(tracking.QualityOptions):
     """Which model is measured again, and when it is worse: ``monitor_options``.
 
     Args:
         model: MLflow's address of the model.
-        metric: The key of the metrics that decides.
-        better: Whether ``more`` of it is better, or ``less``.
-        margin: The model is worse if it has lost more than this.
-        min_rows: Fewer rows get no verdict.
-        on_worse: ``warn``, or ``fail``: the run has failed.
         input: The file that the catalog reads instead of its own.
         id: The column by which labels are joined to scored rows.
     """
 
     model: str
-    metric: str
-    better: str = "more"
-    margin: float = 0.05
-    min_rows: int = 50
-    on_worse: str = "warn"
     input: str | None = None
     id: str | None = None
-
-    def check(self) -> None:
-        """Refuse words that mean nothing, before anything is computed.
-
-        Raises:
-            ClickException: Says which option.
-        """
-        words = {"better": "more or less", "on_worse": "warn or fail"}
-        for name, known in words.items():
-            if (given := getattr(self, name)) not in known.split(" or "):
-                message = f"monitor_options.{name} is {known}, not {given!r}."
-                raise ClickException(message)
 
 
 def predict_again(
@@ -104,15 +82,8 @@ def check_quality(
     Returns:
         The verdict in words, and the metrics now and then.
     """
-    return tracking.report_quality(
-        watch,
-        data_science.measure(truth, predictions),
-        rows=len(truth),
-        metric=options.metric,
-        better=options.better,
-        margin=options.margin,
-        min_rows=options.min_rows,
-    )
+    metrics = data_science.measure(truth, predictions)
+    return tracking.report_quality(watch, metrics, len(truth), options)
 
 
 def refuse_worse(quality: dict[str, Any], options: MonitorOptions) -> None:

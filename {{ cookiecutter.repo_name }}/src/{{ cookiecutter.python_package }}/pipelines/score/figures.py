@@ -6,7 +6,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from {{ cookiecutter.python_package }} import pictures
+from {{ cookiecutter.python_package }} import pictures, tracking
 
 MOST_COLUMNS = 12
 
@@ -27,8 +27,8 @@ def draw_drift(drift: dict[str, Any]) -> Figure:
     figure.suptitle(f"Drift: {drift['verdict']:.100}")
     for number, (name, column) in enumerate(shown, 1):
         ax = figure.add_subplot(rows, min(count, 4), number)
-        then, now = (np.array(column[key][3:]) for key in ("trained_counts", "counts"))
-        then, now = then / max(then.sum(), 1), now / max(now.sum(), 1)
+        then = tracking.bin_shares(column["trained_counts"])
+        now = tracking.bin_shares(column["counts"])
         draw = plot_shares_up_to if "edges" in column else plot_shares
         draw(ax, column, then, now)
         mark = " (drifted)" if column["drifted"] else ""
