@@ -104,6 +104,7 @@ pyproject.toml
 requirements.txt
 src/{PACKAGE}/__init__.py
 src/{PACKAGE}/__main__.py
+src/{PACKAGE}/chunks.py
 src/{PACKAGE}/cli.py
 src/{PACKAGE}/cluster.py
 src/{PACKAGE}/datasets.py
