@@ -222,6 +222,7 @@ def git_row() -> Row:
 
 def tracking_rows(uri: str, offline: bool) -> list[Row]:
     """Return what `kedro run` would say of mlflow.yml and of the tracking store."""
+    os.chdir(PROJECT)  # Kedro reads conf/logging.yml of the current directory
     sys.path.insert(0, str(PROJECT / "src"))
     from {{ cookiecutter.python_package }}.tracking import store_check
 

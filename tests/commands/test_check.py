@@ -6,6 +6,7 @@ import sys
 
 import pytest
 from machine import BROUGHT, INSTALL, Machine, make_environment, silent_port
+from runs import run
 
 
 @pytest.fixture
@@ -40,6 +41,13 @@ def test_before_anything_is_installed_it_says_what_to_install(machine, missing):
     status, output, said = machine.run(*words, env=machine.env)
     assert (status, output) == (1, "")
     assert said.startswith("config.sh: nothing is installed for ") and INSTALL in said
+
+
+def test_from_any_directory_it_prints_the_table_alone(generated, tmp_path):
+    env = {"PYTHONDONTWRITEBYTECODE": "1"}  # the rendered project stays as it is
+    done = run(sys.executable, generated / "check.py", cwd=tmp_path, **env)
+    assert done.stdout.startswith("ok   Python ") and done.stderr == ""
+    assert f"ok   tracking  {generated}/mlflow.db, will be created\n" in done.stdout
 
 
 def test_a_kedro_that_is_too_old_for_the_project(machine, tmp_path):
