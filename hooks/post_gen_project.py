@@ -13,7 +13,7 @@ cruft = "{{ '_commit' in cookiecutter }}" == "True"
 if cruft and here.is_relative_to(Path(tempfile.gettempdir()).resolve()):
     sys.exit()
 
-check = [sys.executable, "check.py", "--offline"]
+check = [sys.executable, "-B", "check.py", "--offline"]  # leaves no bytecode
 done = subprocess.run(check, capture_output=True, text=True, errors="replace")
 # A crash of the check must not cost anybody the project.
 said = done.stdout or "Next:\n  python check.py\n"

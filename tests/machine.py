@@ -12,9 +12,6 @@ from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
 
-from runs import ROOT
-
-CHECK = ROOT / "{{ cookiecutter.repo_name }}" / "check.py"
 REQUIREMENTS = """\
 kedro[pydantic]>=1.7,<2
 mlflow>=3.17,<4  # tracking
@@ -57,12 +54,13 @@ Answer = tuple[int, str, str]  # exit status, output, standard error
 class Machine:
     """A project, on a machine with no tools and packages but those a test adds."""
 
-    def __init__(self, home: Path):
+    def __init__(self, home: Path, generated: Path):
         self.project = home / "Äpfel & Birnen" / "iris-flowers"
         self.bin, self.site = home / "bin", home / "site"
         for folder in (self.project / "conf/base", self.bin, self.site):
             folder.mkdir(parents=True)
-        shutil.copy(CHECK, self.project)
+        shutil.copy(generated / "check.py", self.project)
+        (self.project / "src").symlink_to(generated / "src")
         self.python = self.bin / "python3"
         (self.project / "requirements.txt").write_text(REQUIREMENTS)
         for package, version in INSTALLED.items():
@@ -104,18 +102,22 @@ class Machine:
         """Run the check where no packages are installed but this machine's."""
         self.expect(self.answer(arguments, self.env | env), expect, arguments)
 
-    def check_with_mlflow(self, expect: int = 0, **env: str) -> None:
+    def check_with_mlflow(self, *arguments: str, expect: int = 0, **env: str) -> None:
         """Run the check with the libraries of these tests, which have MLflow."""
         silent = {"MLFLOW_DISABLE_TELEMETRY": "true", "PYTHONPATH": ""}
-        self.expect(self.answer_with_mlflow(self.env | silent | env), expect)
+        silent["PYTHONDONTWRITEBYTECODE"] = "1"  # the rendered project stays as it is
+        answer = self.answer_with_mlflow(arguments, self.env | silent | env)
+        self.expect(answer, expect, arguments)
 
     def answer(self, arguments: tuple[str, ...], env: dict[str, str]) -> Answer:
         """Return what a process answers that has no site-packages."""
         return self.run(self.python, "-S", "check.py", *arguments, env=env)
 
-    def answer_with_mlflow(self, env: dict[str, str]) -> Answer:
+    def answer_with_mlflow(
+        self, arguments: tuple[str, ...], env: dict[str, str]
+    ) -> Answer:
         """Return what a process of the interpreter of these tests answers."""
-        return self.run(sys.executable, "check.py", env=env)
+        return self.run(sys.executable, "check.py", *arguments, env=env)
 
     def run(self, *words: object, env: dict[str, str]) -> Answer:
         """Run a command in the project, in a process of its own."""

@@ -5,17 +5,15 @@ python check.py --offline  the same without calling the tracking server
 python check.py --exports  what `source config.sh` has your shell evaluate
 
 It needs `yaml` and `packaging`, which Kedro and MLflow bring. Without them, it only
-says what to install.
+says what to install. The tracking store is checked once Kedro and MLflow are installed.
 """
 
 from __future__ import annotations
 
 import os
 import re
-import sqlite3
 import sys
-from contextlib import closing
-from difflib import get_close_matches
+from contextlib import suppress
 from functools import lru_cache
 from importlib.util import find_spec
 from io import TextIOWrapper
@@ -27,23 +25,13 @@ from typing import NamedTuple
 PROJECT = Path(__file__).resolve().parent
 WINDOWS = os.name == "nt"  # its shells know neither `source` nor `export`
 OLDEST_PYTHON = (3, 10)
-DEFAULT_URI = "sqlite:///mlflow.db"
-DATABASES = ("postgresql", "mysql", "mssql")
-SETTINGS = ("tracking_uri", "experiment_name", "artifact_location", "lock_timeout")
 # MLflow waits 0, 4, 8, 16, 32 seconds: a server may restart, and a dead one is given up
 # after a minute. KEDRO_<name> is exported with the same value, which marks it as ours:
 # see tracking/environment.py.
 HTTP = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "5", "MLFLOW_HTTP_REQUEST_TIMEOUT": "20"}
-ASK_ONCE = {
-    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
-    "MLFLOW_HTTP_REQUEST_TIMEOUT": "5",
-    "PGCONNECT_TIMEOUT": "5",
-}
 UV = "" if find_spec("pip") or not which("uv") else "uv "
 INSTALL = f"{UV}pip install -r requirements.txt"
 SOURCE = "source config.sh"
-LOGIN = "export MLFLOW_TRACKING_USERNAME=... MLFLOW_TRACKING_PASSWORD=... (or _TOKEN)"
-OTHER = "start or repair it, or choose another MLFLOW_TRACKING_URI"
 
 
 class Row(NamedTuple):
@@ -84,7 +72,7 @@ def setting(key: str) -> str:
 
 def configured_uri() -> str:
     """Return where mlflow.yml records; relative SQLite paths start at the project."""
-    uri = setting("tracking_uri") or DEFAULT_URI
+    uri = setting("tracking_uri") or "sqlite:///mlflow.db"
     file = re.fullmatch(r"sqlite:///([^/].*)", uri)
     return f"sqlite:///{(PROJECT / file[1]).as_posix()}" if file else uri
 
@@ -101,18 +89,14 @@ def find_conda() -> str:
     if home := os.environ.get("MLFLOW_CONDA_HOME"):
         return home if is_conda(home) else ""
     found = which("conda")
-    for exe in map(Path, filter(None, (os.environ.get("CONDA_EXE"), found))):
-        for place in (exe.parent.parent, exe.resolve().parent.parent):
-            if is_conda(place):
-                return str(place)
-    # Takes a second; only a wrapper, such as pyenv's, does not tell by its path.
-    if not found:
-        return ""
-    if os.name == "nt":
-        home = os.popen("conda info --base 2>nul").read().strip()
-    else:
-        home = os.popen("conda info --base 2>/dev/null").read().strip()
-    return home if is_conda(home) else ""
+    exes = [Path(exe) for exe in (os.environ.get("CONDA_EXE"), found) if exe]
+    homes = [str(path.parent.parent) for exe in exes for path in (exe, exe.resolve())]
+    if found and not any(map(is_conda, homes)):
+        import subprocess  # slow; only a wrapper, such as pyenv's, has to be asked
+
+        ask = [found, "info", "--base"]
+        homes = [subprocess.run(ask, capture_output=True, text=True).stdout.strip()]
+    return next(filter(is_conda, homes), "")
 
 
 def mlflow_run() -> str:
@@ -125,7 +109,7 @@ def exports() -> dict[str, str]:
     """Return the variables that config.sh exports: those the user has not set."""
     given = os.environ.get
     uri = given("MLFLOW_TRACKING_URI") or configured_uri()
-    database = uri.startswith(("sqlite", *DATABASES))
+    database = uri.startswith(("sqlite", "postgresql", "mysql", "mssql"))
     here = PROJECT.as_posix()
     inside = uri.startswith(f"sqlite:///{here}/")
     # `mlflow run` refuses a name next to an id.
@@ -213,19 +197,6 @@ def tool_row(tool: str) -> Row:
     return Row("ok" if path else "-", tool, path or "not found")
 
 
-def config_rows() -> list[Row]:
-    """Return a row for each key of mlflow.yml that `kedro run` would refuse."""
-    rows = []
-    for env in sorted(folder.name for folder in (PROJECT / "conf").iterdir()):
-        for key in map(str, read_settings(env)):
-            if key not in SETTINGS:
-                close = get_close_matches(key, SETTINGS, 1, 0.5)
-                found = f"conf/{env}/mlflow.yml has {key}"
-                meant = f"it is {' or '.join(close or SETTINGS)}"
-                rows.append(Row("FAIL", "mlflow.yml", found, meant))
-    return rows
-
-
 def git_row() -> Row:
     """Return whether a run can name the commit that made it."""
     import subprocess  # slow, and not needed by config.sh
@@ -249,93 +220,18 @@ def git_row() -> Row:
     return Row("note", "git", f"{problem}: runs will name no commit", remedy)
 
 
-def tracking_row(uri: str, offline: bool) -> Row:
-    """Return whether runs can be recorded at an address.
+def tracking_rows(uri: str, offline: bool) -> list[Row]:
+    """Return what `kedro run` would say of mlflow.yml and of the tracking store."""
+    os.chdir(PROJECT)  # Kedro reads conf/logging.yml of the current directory
+    sys.path.insert(0, str(PROJECT / "src"))
+    from {{ cookiecutter.python_package }}.tracking import store_check
 
-    MLflow itself is asked, which knows about credentials, proxies and drivers. Of a
-    database only a connection is opened: MLflow would make its tables.
-    """
-    shown = mask(uri)
-    path = ":" not in uri and uri != "databricks"
-    folder = path or bool(re.match(r"file:|[A-Za-z]:[\\/]", uri))
-    if folder and not os.environ.get("MLFLOW_ALLOW_FILE_STORE"):
-        source = quote(re.sub("^file:(//)?", "", uri))
-        move = f"mlflow migrate-filestore --source {source} --target {DEFAULT_URI}"
-        state = f"{shown} is a folder: MLflow wants a database"
-        return Row("FAIL", "tracking", state, move)
-    if uri.startswith("sqlite:///"):
-        return sqlite_row(PROJECT / uri[len("sqlite:///") :].split("?")[0])
-    if offline or not uri.startswith(("http", *DATABASES)) or not find_spec("mlflow"):
-        return Row("-", "tracking", f"{shown}, not asked")
-    os.environ.update(ASK_ONCE)
-    try:
-        if uri.startswith("http"):
-            from mlflow import MlflowClient
-
-            MlflowClient(uri).search_experiments(max_results=1)
-        else:
-            from sqlalchemy import create_engine
-
-            create_engine(uri).connect().close()
-    except Exception as error:
-        said = mask(str(error).partition("\n")[0])
-        refused = re.search("error code 40[13]|PERMISSION_DENIED|UNAUTHENTICATED", said)
-        said = "does not answer" if "Max retries" in said else said
-        remedy = LOGIN if refused else OTHER
-        return Row("FAIL", "tracking", f"{shown}: {said:.150}", remedy)
-    return Row("ok", "tracking", f"{shown} answers")
-
-
-def sqlite_row(store: Path) -> Row:
-    """Return whether MLflow can make or use a SQLite file."""
-    folder, file = quote(str(store.parent)), quote(str(store))
-    aside = f"mv {file} {file}.broken"
-    if not os.access(store.parent, os.W_OK):
-        make = f"mkdir -p {folder} && chmod u+w {folder}"
-        return Row("FAIL", "tracking", f"cannot write in {store.parent}", make)
-    if not store.exists():
-        return Row("ok", "tracking", f"{store}, will be created")
-    query = (
-        "SELECT (SELECT version_num FROM alembic_version),"
-        " (SELECT value FROM experiment_tags WHERE key = 'project.folder'),"
-        " (SELECT count(*) FROM runs)"
-    )
-    try:
-        address = f"{store.as_uri()}?mode=ro"
-        with closing(sqlite3.connect(address, uri=True, timeout=0.2)) as db:
-            tables = [name for (name,) in db.execute("SELECT name FROM sqlite_master")]
-            whole = {"alembic_version", "experiment_tags", "runs"} <= set(tables)
-            schema, old, runs = db.execute(query).fetchone() if whole else ("", "", 0)
-    except sqlite3.OperationalError as error:
-        return Row("note", "tracking", f"{store}: {error}", "close what has it open")
-    except sqlite3.DatabaseError:
-        return Row("FAIL", "tracking", f"{store} is not a database", aside)
-    steps = [upgrade(schema, file)] if tables else []
-    for left in filter(re.compile("_alembic_tmp_").match, tables):
-        drop = f"db.connect({str(store)!r}).execute('DROP TABLE {left}')"
-        steps.insert(0, f"python -c {quote(f'import sqlite3 as db; {drop}')}")
-    remedy = " && ".join(filter(None, steps))
-    if remedy and not runs:
-        return Row("FAIL", "tracking", f"{store} is half made, no runs", aside)
-    if remedy:
-        state = f"{store} does not fit this MLflow version"
-        return Row("FAIL", "tracking", state, remedy)
-    if old and old != str(PROJECT) and PROJECT in store.parents:
-        state = f"{store} was made in {old}"
-        return Row("note", "tracking", state, "kedro run (sets it right)")
-    return Row("ok", "tracking", str(store))
-
-
-def upgrade(schema: str, file: str) -> str:
-    """Return the command for a schema that is not the installed MLflow's, else ""."""
-    spec = find_spec("mlflow")
-    home = Path(*(spec.submodule_search_locations or ())) if spec else PROJECT
-    scripts = (home / "store/db_migrations/versions").glob("*_*.py")
-    text = "\n".join(["", *(script.read_text("utf-8") for script in scripts)])
-    if spec and f'\nrevision = "{schema}"' not in text:
-        return "pip install --upgrade mlflow"
-    older = f'down_revision = "{schema}"' in text
-    return f"mlflow db upgrade sqlite:///{file}" if older else ""
+    rows = []
+    for env in sorted(folder.name for folder in (PROJECT / "conf").iterdir()):
+        for refused in store_check.refused_settings(read_settings(env)):
+            rows.append(Row("FAIL", "mlflow.yml", f"conf/{env}: {refused}"))
+    found = store_check.check_store(uri, PROJECT, mask(uri), offline)
+    return [*rows, Row(found.level, "tracking", found.state, found.remedy)]
 
 
 def print_exports() -> None:
@@ -348,8 +244,24 @@ def print_exports() -> None:
     print("config.sh:", summary(exported), file=sys.stderr)
 
 
+def print_table(rows: list[Row]) -> None:
+    """Print the rows, then the commands that run the project."""
+    tool = max(len(row.tool) for row in rows)
+    state = max((len(row.state) for row in rows if row.remedy), default=0)
+    for row in rows:
+        line = f"{row.level:4} {row.tool:{tool}}  {row.state:{state}}  {row.remedy}"
+        print(line.rstrip())
+    steps = [INSTALL] if any(row.remedy == INSTALL for row in rows) else []
+    folder = Path(sys.executable).parent
+    if Path(which("python") or which("python3") or "").parent != folder:
+        line = f'export PATH={quote(str(folder))}:"$PATH"'
+        steps.insert(0, f'$env:PATH = "{folder};$env:PATH"' if WINDOWS else line)
+    source = "" if WINDOWS else f"{SOURCE} && "
+    print("\nNext:", *steps, "kedro run", f"{source}{mlflow_run()}", sep="\n  ")
+
+
 def main() -> int:
-    """Print the table and the next commands; return 1 if something cannot work."""
+    """Print what the arguments ask for; return 1 if something cannot work."""
     if isinstance(sys.stdout, TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")
     python = sys.version.split()[0]
@@ -367,29 +279,13 @@ def main() -> int:
         print("\nNext:", INSTALL, "python check.py", sep="\n  ")
         return 0
     uri = os.environ.get("MLFLOW_TRACKING_URI") or configured_uri()
-    rows = [
-        Row("ok", "Python", f"{python} in {sys.prefix}"),
-        *package_rows(),
-        conda_row(),
-        tool_row("uv"),
-        tool_row("pyenv"),
-        git_row(),
-        *config_rows(),
-        tracking_row(uri, "--offline" in sys.argv),
-    ]
-    tool = max(len(row.tool) for row in rows)
-    state = max((len(row.state) for row in rows if row.remedy), default=0)
-    for row in rows:
-        line = f"{row.level:4} {row.tool:{tool}}  {row.state:{state}}  {row.remedy}"
-        print(line.rstrip())
-    steps = [INSTALL] if any(row.remedy == INSTALL for row in rows) else []
-    folder = Path(sys.executable).parent
-    if Path(which("python") or which("python3") or "").parent != folder:
-        line = f'export PATH={quote(str(folder))}:"$PATH"'
-        steps.insert(0, f'$env:PATH = "{folder};$env:PATH"' if WINDOWS else line)
-    source = "" if WINDOWS else f"{SOURCE} && "
-    steps += ["kedro run", f"{source}{mlflow_run()}"]
-    print("\nNext:", *steps, sep="\n  ")
+    store_rows = [Row("-", "tracking", f"{mask(uri)}, not asked")]
+    if find_spec("mlflow"):
+        with suppress(ImportError):  # Kedro is missing or too old
+            store_rows = tracking_rows(uri, "--offline" in sys.argv)
+    rows = [Row("ok", "Python", f"{python} in {sys.prefix}"), *package_rows()]
+    rows += [conda_row(), tool_row("uv"), tool_row("pyenv"), git_row(), *store_rows]
+    print_table(rows)
     return int(any(row.level == "FAIL" for row in rows))
 
 

@@ -26,21 +26,17 @@ HERE = Path(__file__).resolve().parent
 NOT_IN_GIT = ("conf/local", "data/01_raw")  # what a run reads, and git may not keep
 REQUIREMENTS = "requirements.txt"
 MAX_CELLS = 900  # of a table that can be read
+KEDRO = ("-m", "kedro")
 
 
-def call(*words: str | Path, cwd: Path = HERE, ok: tuple[int, ...] = (0,)) -> str:
-    """Run a command and return what it prints; exit with 2 if it fails."""
+def call(*words: str | Path, ok: tuple[int, ...] = (0,)) -> str:
+    """Run a command here and return what it prints; exit with 2 if it fails."""
     command = [*map(str, words)]
-    done = subprocess.run(command, cwd=cwd, stdout=subprocess.PIPE, text=True)
+    done = subprocess.run(command, cwd=HERE, stdout=subprocess.PIPE, text=True)
     if done.returncode not in ok:
         print(f"`{' '.join(command)}` has failed.", file=sys.stderr)
         raise SystemExit(2)
     return done.stdout
-
-
-def kedro(*words: str, ok: tuple[int, ...] = (0,)) -> str:
-    """Run a command of this project's ``kedro``, and return what it prints."""
-    return call(sys.executable, "-m", "kedro", *words, ok=ok)
 
 
 def lay_out(branch: str, folder: Path) -> Path:
@@ -48,15 +44,20 @@ def lay_out(branch: str, folder: Path) -> Path:
     call("git", "worktree", "add", "--quiet", "--detach", folder, branch)
     project = folder / call("git", "rev-parse", "--show-prefix").strip()
     for name in NOT_IN_GIT:
-        for path in (HERE / name).rglob("*"):
-            target = project / path.relative_to(HERE)
-            if path.is_file() and not target.exists():
-                target.parent.mkdir(parents=True, exist_ok=True)
-                try:
-                    target.symlink_to(path)
-                except OSError:  # Windows lets few users make links
-                    shutil.copy2(path, target)
+        if (HERE / name).is_dir():
+            shutil.copytree(
+                HERE / name, project / name, copy_function=link, dirs_exist_ok=True
+            )
     return project
+
+
+def link(source: str, target: str) -> None:
+    """Make a file available in another folder, unless it is there already."""
+    if not os.path.exists(target):
+        try:
+            os.symlink(source, target)
+        except OSError:  # Windows lets few users make links
+            shutil.copy2(source, target)
 
 
 def environment_of(project: Path, folder: Path) -> Path:
@@ -71,19 +72,18 @@ def environment_of(project: Path, folder: Path) -> Path:
 
 def run_pipeline(python: Path, project: Path) -> dict | None:
     """Run the pipeline; return its run, or None if it fails."""
-    command = [str(python), "-m", "kedro", "run"]
-    done = subprocess.run(command, cwd=project, stdout=sys.stderr)
-    if done.returncode:
+    command = [str(python), *KEDRO, "run"]
+    if subprocess.run(command, cwd=project, stdout=sys.stderr).returncode:
         return None
-    return json.loads(kedro("runs", "--last=1", "--format=json"))[0]
+    found = call(sys.executable, *KEDRO, "runs", "--last=1", "--format=json")
+    return json.loads(found)[0]
 
 
 def compare_metric(base: dict, here: dict) -> tuple[str, bool]:
     """Say what has become of the metric that decides, and whether that is too bad."""
-    metric, better, margin = (
-        here["parameters"][f"promote_options.{name}"]
-        for name in ("metric", "better", "margin")
-    )
+    options = ("metric", "better", "margin")
+    given = [here["parameters"][f"promote_options.{name}"] for name in options]
+    metric, better, margin = given
     then, now = base["metrics"].get(metric), here["metrics"].get(metric)
     if then is None or now is None:
         where = "here" if now is None else "there"
@@ -111,11 +111,8 @@ def confusion_matrix(project: Path) -> str:
     counts = pd.crosstab(truth, predicted)
     if counts.size > MAX_CELLS:
         return f"There are too many labels to show: {len(counts)}."
-    rows = [
-        ["true \\ predicted", *counts.columns],
-        ["---"] * (counts.shape[1] + 1),
-        *([str(label), *map(str, row)] for label, row in counts.iterrows()),
-    ]
+    rows = [["true \\ predicted", *counts.columns], ["---"] * (len(counts.columns) + 1)]
+    rows += [[str(label), *map(str, row)] for label, row in counts.iterrows()]
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
 
@@ -130,11 +127,11 @@ def compare(branch: str, folder: Path) -> tuple[str, bool]:
     if not base:
         return f"The pipeline of `{branch}` fails: nothing to compare with.", False
     said, worse = compare_metric(base, here)
-    ids = base["run_id"], here["run_id"]
+    diff = (*KEDRO, "runs", "diff", base["run_id"], here["run_id"], "--format=md")
     parts = [
         f"## Compared with `{branch}`",
         said,
-        kedro("runs", "diff", *ids, "--format=md", ok=(0, 1)).strip(),
+        call(sys.executable, *diff, ok=(0, 1)).strip(),
         f"### Confusion matrix of `{branch}`",
         confusion_matrix(project),
         "### Confusion matrix here",
@@ -155,8 +152,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as name:
         store = (given.store or Path(name, "store")).resolve()
         store.mkdir(parents=True, exist_ok=True)
-        ours = ("MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_ID", "PYTHONPATH")
-        for variable in ours:
+        for variable in ("MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_ID", "PYTHONPATH"):
             os.environ.pop(variable, None)
         os.environ["MLFLOW_TRACKING_URI"] = f"sqlite:///{store.as_posix()}/mlflow.db"
         os.environ["MLFLOW_EXPERIMENT_NAME"] = "comparison"

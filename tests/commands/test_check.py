@@ -6,11 +6,12 @@ import sys
 
 import pytest
 from machine import BROUGHT, INSTALL, Machine, make_environment, silent_port
+from runs import run
 
 
 @pytest.fixture
-def machine(tmp_path) -> Machine:
-    return Machine(tmp_path)
+def machine(tmp_path, generated) -> Machine:
+    return Machine(tmp_path, generated)
 
 
 def test_an_environment_that_is_not_active(machine, tmp_path):
@@ -42,8 +43,24 @@ def test_before_anything_is_installed_it_says_what_to_install(machine, missing):
     assert said.startswith("config.sh: nothing is installed for ") and INSTALL in said
 
 
+def test_from_any_directory_it_prints_the_table_alone(generated, tmp_path):
+    env = {"PYTHONDONTWRITEBYTECODE": "1"}  # the rendered project stays as it is
+    done = run(sys.executable, generated / "check.py", cwd=tmp_path, **env)
+    assert done.stdout.startswith("ok   Python ") and done.stderr == ""
+    assert f"ok   tracking  {generated}/mlflow.db, will be created\n" in done.stdout
+
+
+def test_a_kedro_that_is_too_old_for_the_project(machine, tmp_path):
+    folder = tmp_path / "old" / "kedro"
+    folder.mkdir(parents=True)
+    (folder / "__init__.py").touch()
+    machine.check_with_mlflow(PYTHONPATH=str(folder.parent))
+    assert machine.line("tracking").endswith("/mlflow.db, not asked")
+
+
 @pytest.mark.parametrize("option", ["--offline", "--exports"])
 def test_the_check_imports_nothing_slow(machine, option):
+    """Kedro takes half a second, MLflow two."""
     code = (
         f"import runpy, sys; sys.argv = ['check.py', {option!r}]\n"
         "try: runpy.run_path('check.py', run_name='__main__')\n"
@@ -51,9 +68,9 @@ def test_the_check_imports_nothing_slow(machine, option):
     )
     status, output, _ = machine.run(sys.executable, "-c", code, env=machine.env)
     modules = set(output.splitlines()[-1].split())
-    slow = {"kedro", "mlflow", "ssl", "urllib.request"}
+    slow = {"mlflow"}
     if option == "--exports":
-        slow |= {"importlib.metadata", "subprocess"}
+        slow |= {"kedro", "ssl", "urllib.request", "importlib.metadata", "subprocess"}
     assert status == 0 and not modules & slow
 
 
@@ -72,7 +89,8 @@ def test_exit_status_and_exports(machine, tmp_path):
     assert f"export MLFLOW_TRACKING_URI='{uri}'\n" in machine.output
     assert not list(machine.project.rglob("__pycache__"))
     folder = machine.project / "no folder"
-    machine.check(expect=1, MLFLOW_TRACKING_URI=f"sqlite:///{folder}/mlflow.db")
+    uri = f"sqlite:///{folder}/mlflow.db"
+    machine.check_with_mlflow(expect=1, MLFLOW_TRACKING_URI=uri)
     assert machine.line("tracking").startswith("FAIL tracking cannot write")
 
 

@@ -8,9 +8,9 @@ from pathlib import Path
 import jinja2
 import pytest
 from machine import PYTHON, make_environment
+from runs import ROOT
 
-PROJECT = Path(__file__).parents[2] / "{{ cookiecutter.repo_name }}"
-CONFIG = PROJECT / "config.sh"
+CONFIG = ROOT / "{{ cookiecutter.repo_name }}" / "config.sh"
 SETTINGS = "tracking_uri: sqlite:///mlflow.db\nexperiment_name: iris_flowers\n"
 STRICT = {"bash": "set -euo pipefail", "zsh": "set -euo pipefail", "dash": "set -eu"}
 
@@ -18,7 +18,7 @@ STRICT = {"bash": "set -euo pipefail", "zsh": "set -euo pipefail", "dash": "set 
 class Shell:
     """A project in an awkward path, and a shell with next to nothing on PATH."""
 
-    def __init__(self, name: str, home: Path):
+    def __init__(self, name: str, home: Path, generated: Path):
         path = shutil.which(name)
         if not path:
             pytest.skip(f"no {name}: apt-get install {name}")
@@ -28,7 +28,7 @@ class Shell:
         for folder in (self.project / "conf/base", self.bin, home / "elsewhere"):
             folder.mkdir(parents=True)
         for file in ("config.sh", "check.py", "requirements.txt"):
-            shutil.copy(PROJECT / file, self.project)
+            shutil.copy(generated / file, self.project)
         self.settings(SETTINGS)
         for tool in ("env", "sed"):  # `sed` is for a test
             (self.bin / tool).symlink_to(shutil.which(tool))
@@ -82,13 +82,13 @@ class Shell:
 
 
 @pytest.fixture(params=["bash", "zsh", "dash"])
-def shell(request, tmp_path):
-    return Shell(request.param, tmp_path)
+def shell(request, tmp_path, generated):
+    return Shell(request.param, tmp_path, generated)
 
 
 @pytest.fixture
-def bash(tmp_path):
-    return Shell("bash", tmp_path)
+def bash(tmp_path, generated):
+    return Shell("bash", tmp_path, generated)
 
 
 def expected(shell: Shell) -> dict[str, str]:
@@ -177,8 +177,8 @@ def test_run_instead_of_sourced(shell, command):
     assert (done.returncode, done.stdout, done.stderr) == (1, "", said)
 
 
-def test_a_shell_that_does_not_tell_where_the_file_is(tmp_path):
-    shell = Shell("dash", tmp_path)
+def test_a_shell_that_does_not_tell_where_the_file_is(tmp_path, generated):
+    shell = Shell("dash", tmp_path, generated)
     shell.cwd = tmp_path
     config = f'. "{shell.project}/config.sh"'
     assert shell.run(f"{config} || echo $? $MLFLOW_TRACKING_URI") == "1\n"

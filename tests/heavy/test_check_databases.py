@@ -14,8 +14,8 @@ from machine import Machine, closed_port, silent_port
 
 
 @pytest.fixture
-def machine(tmp_path) -> Machine:
-    return Machine(tmp_path)
+def machine(tmp_path, generated) -> Machine:
+    return Machine(tmp_path, generated)
 
 
 def postgres(program: str) -> str:
@@ -68,13 +68,14 @@ def test_postgresql(machine, database, tmp_path):
     subprocess.run([sys.executable, "-m", *driver, "psycopg2-binary"], check=True)
     path = {"PYTHONPATH": f"{tmp_path}/driver"}
     for wrong, uri in database.items():
-        machine.check_with_mlflow(int(bool(wrong)), MLFLOW_TRACKING_URI=uri, **path)
+        status = int(bool(wrong))
+        machine.check_with_mlflow(expect=status, MLFLOW_TRACKING_URI=uri, **path)
         line = machine.line("tracking")
         assert line.startswith("FAIL" if wrong else "ok") and wrong in line
         assert line.endswith("MLFLOW_TRACKING_URI" if wrong else " answers")
         assert "s3c" not in machine.output and "ret@" not in machine.output
     with silent_port() as port:
         started, uri = time.monotonic(), f"postgresql+psycopg2://127.0.0.1:{port}/db"
-        machine.check_with_mlflow(1, MLFLOW_TRACKING_URI=uri, **path)
+        machine.check_with_mlflow(expect=1, MLFLOW_TRACKING_URI=uri, **path)
     assert "timeout expired" in machine.line("tracking")
     assert time.monotonic() - started < 30

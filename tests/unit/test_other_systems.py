@@ -165,9 +165,3 @@ class Slashes(type(Path())):
         return super().__str__()
 
     __fspath__ = as_posix
-
-
-@pytest.mark.parametrize("uri", [r"C:\Users\Ada\mlruns", "C:/mlruns", "file:///C:/x"])
-def test_check_knows_a_folder_store_with_a_drive(check, uri):
-    row = check.tracking_row(uri, offline=True)
-    assert row.level == "FAIL" and "migrate-filestore" in row.remedy

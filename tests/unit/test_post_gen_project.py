@@ -14,9 +14,9 @@ HOOK = ROOT / "hooks" / "post_gen_project.py"
 
 
 @pytest.fixture
-def machine(tmp_path) -> Machine:
+def machine(tmp_path, generated) -> Machine:
     """Return a machine with the libraries that the project requires, and no tools."""
-    return Machine(tmp_path)
+    return Machine(tmp_path, generated)
 
 
 @pytest.fixture

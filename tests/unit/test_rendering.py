@@ -104,6 +104,7 @@ pyproject.toml
 requirements.txt
 src/{PACKAGE}/__init__.py
 src/{PACKAGE}/__main__.py
+src/{PACKAGE}/chunks.py
 src/{PACKAGE}/cli.py
 src/{PACKAGE}/cluster.py
 src/{PACKAGE}/datasets.py
@@ -168,6 +169,7 @@ src/{PACKAGE}/tracking/redact.py
 src/{PACKAGE}/tracking/registry.py
 src/{PACKAGE}/tracking/search.py
 src/{PACKAGE}/tracking/secret_names.py
+src/{PACKAGE}/tracking/store_check.py
 src/{PACKAGE}/tracking/training_rows.py
 tests/conftest.py
 tests/test_nodes.py

@@ -87,46 +87,6 @@ def test_a_run_that_cannot_be_started_is_ended(session_run, runs_of, monkeypatch
     assert [run.status for run in runs_of()] == ["FAILED"]
 
 
-@pytest.fixture
-def check_table(generated, project, monkeypatch, capsys):
-    """Return a function that runs check.py; it returns the status and the output."""
-
-    def run(**variables: str) -> tuple[int, str]:
-        spec = importlib.util.spec_from_file_location("check", generated / "check.py")
-        check = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(check)
-        check.PROJECT = project
-        monkeypatch.setattr(sys, "argv", ["check.py", "--offline"])
-        for name, value in variables.items():
-            monkeypatch.setenv(name, value)
-        return check.main(), capsys.readouterr().out
-
-    return run
-
-
-@pytest.mark.parametrize("uri", ["./mlruns", "file:///data/mlruns", "mlruns", "/a/b"])
-def test_the_check_knows_that_mlflow_refuses_folders(check_table, uri):
-    status, said = check_table(MLFLOW_TRACKING_URI=uri)
-    assert status == 1 and "is a folder: MLflow wants a database" in said
-    assert "mlflow migrate-filestore --source" in said
-    allowed = {"MLFLOW_TRACKING_URI": uri, "MLFLOW_ALLOW_FILE_STORE": "true"}
-    status, said = check_table(**allowed)
-    assert "is a folder" not in said
-
-
-@pytest.mark.parametrize("env", ["base", "local", "databricks"])
-def test_the_check_knows_the_settings_of_mlflow_yml(check_table, project, env):
-    status, said = check_table()
-    assert "mlflow.yml" not in said
-    file = project / "conf" / env / "mlflow.yml"
-    file.write_text("tracking_url: x\n'experiment': y\nlock_timeout: 1\n# server: {}\n")
-    status, said = check_table()
-    assert status == 1
-    assert f"conf/{env}/mlflow.yml has tracking_url" in said
-    assert "it is tracking_uri" in said and "it is experiment_name" in said
-    assert "server" not in said and "has lock_timeout" not in said
-
-
 def test_another_plugin_that_records_is_named(
     session_run, tracking, tmp_path, monkeypatch, caplog
 ):

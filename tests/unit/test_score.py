@@ -29,7 +29,7 @@ def in_chunks(module):
                 yield pa.Table.from_pandas(part, preserve_index=False)
 
         schema = pa.Schema.from_pandas(tables[0], preserve_index=False)
-        return module("datasets").Chunks("new.csv", schema, chunks)
+        return module("chunks").Chunks("new.csv", schema, chunks)
 
     return make
 

@@ -15,7 +15,8 @@ from distributed import get_client  # type: ignore
 from kedro.io import AbstractDataset, DatasetError
 
 # As names: workers get the functions that these are, and would get all of a module.
-from .datasets import Chunks, check_options, read_file, write_file
+from .chunks import Chunks
+from .datasets import check_options, read_file, write_file
 
 Report = Callable[[int, Any], None]
 

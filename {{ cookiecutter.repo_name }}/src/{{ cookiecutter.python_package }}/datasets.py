@@ -1,139 +1,29 @@
-"""Tables that are larger than memory: Arrow reads and writes them in chunks."""
+"""Files that are larger than memory: Arrow reads and writes them in chunks."""
 
 import codecs
+import contextlib
 import csv
 import difflib
 import io
 import uuid
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
 from itertools import chain
 from typing import Any, NewType
 
 import pandas as pd
 import pyarrow as pa
-import pyarrow.compute as pc
 from kedro.io import Version
 from kedro_datasets.pandas import CSVDataset
 from pyarrow import csv as arrow_csv
 from pyarrow import parquet
 
+from .chunks import Chunks
+
 BLOCK = 1 << 19  # bytes of a CSV file in a chunk
 OPTIONS = {"sep": ",", "decimal": ".", "encoding": "utf-8"}  # of `load_args`
-SAME_OPTIONS = {"delimiter": "sep", "separator": "sep"}
-MARKS = {
-    codecs.BOM_UTF8: "utf-8-sig",
-    codecs.BOM_UTF16_LE: "utf-16",
-    codecs.BOM_UTF16_BE: "utf-16",
-}
+NAMES = {name: name for name in OPTIONS} | {"delimiter": "sep", "separator": "sep"}
 
-Score = Callable[[pd.DataFrame], pd.DataFrame]
 TablePreview = NewType("TablePreview", dict)  # Kedro-Viz goes by this name
-
-
-@dataclass
-class Chunks:
-    """A table in a file. Each iteration reads it again, chunk by chunk.
-
-    Attributes:
-        path: The file, for messages.
-        schema: Its columns.
-        read: Returns its rows, as tables of Arrow.
-        decimal: The decimal point of numbers in columns of text.
-    """
-
-    path: str
-    schema: pa.Schema
-    read: Callable[[], Iterable[pa.Table]]
-    decimal: str = "."
-
-    def __iter__(self) -> Iterator[pa.Table]:
-        tables = iter(self.read())
-        yield next(tables, self.schema.empty_table())
-        yield from tables
-
-    def with_columns(
-        self,
-        function: Callable[..., pd.DataFrame],
-        columns: list[str],
-        report: Callable[[int, Any], None] | None = None,
-        count: Callable[[], Any] | None = None,
-    ) -> "Chunks":
-        """Append the columns that a function computes while the chunks are read.
-
-        Args:
-            function: Takes a pandas table of ``columns``, and returns a table with as
-                many rows. If the file has no rows or lacks a column, the function gets
-                the whole header without rows, and should refuse it.
-            columns: What the function needs. All other columns stay as they are.
-            report: Is called when all rows have been read, with their number and with
-                what was counted.
-            count: Makes something that counts, which the function gets as its second
-                argument. What several workers have counted is put together by its
-                method ``merge``.
-
-        Raises:
-            ValueError: Names the file, the rows, and why the function refused them.
-        """
-
-        def read() -> Iterator[pa.Table]:
-            rows, counters = 0, count() if count else None
-
-            def compute(data: pd.DataFrame) -> pd.DataFrame:
-                return function(data, counters) if count else function(data)
-
-            for table in filter(len, self):
-                yield self._append(table, compute, columns, rows)
-                rows += len(table)
-            if not rows:
-                self._call(compute, self.schema.empty_table(), [], self.path)
-            if report:
-                report(rows, counters)
-
-        return Chunks(self.path, self.schema, read, self.decimal)
-
-    def _append(
-        self, table: pa.Table, function: Score, columns: list[str], before: int
-    ) -> pa.Table:
-        where = f"{self.path}, rows {before + 1} to {before + len(table)}"
-        answers = self._call(function, table, columns, where)
-        if len(answers) != len(table):
-            raise ValueError(f"{where}: {len(answers)} answers for {len(table)} rows")
-        new = pa.Table.from_pandas(answers, preserve_index=False)
-        for field, column in zip(new.schema, new.columns, strict=True):
-            if field.name in table.column_names:
-                message = f"has a column {field.name} already: rename it"
-                raise ValueError(f"{self.path}: {message}")
-            table = table.append_column(field.remove_metadata(), column)
-        return table.replace_schema_metadata()  # pandas would take columns for an index
-
-    def _call(
-        self, function: Score, table: pa.Table, columns: list[str], where: str
-    ) -> pd.DataFrame:
-        """Call the function with a table's columns, or with all names of the header."""
-        names = table.column_names
-        for name in columns:
-            if names.count(name) > 1:
-                message = f"has {names.count(name)} columns {name}: rename the others"
-                raise ValueError(f"{self.path}: {message}")
-        if columns and all(name in names for name in columns):
-            needed = [self._plain(table[name]) for name in columns]
-            data = pa.table(needed, columns).to_pandas()
-        else:
-            data, where = pd.DataFrame(columns=names), self.path
-        try:
-            return function(data)
-        except ValueError as error:
-            raise ValueError(f"{where}: {error}") from error
-
-    def _plain(self, column: pa.ChunkedArray) -> pa.ChunkedArray:
-        """Give numbers a decimal point; beside decimal commas, 1.234 is no number."""
-        if pa.types.is_dictionary(column.type):
-            return column.cast(column.type.value_type)
-        if self.decimal == "." or not pa.types.is_string(column.type):
-            return column
-        replace: Any = pc.replace_substring  # type: ignore
-        return replace(replace(column, ".", "?"), self.decimal, ".")
 
 
 class ChunkedDataset(CSVDataset):
@@ -187,9 +77,8 @@ def check_options(given: dict[str, Any]) -> None:
     """Refuse ``load_args`` that are unknown or have impossible values."""
     for name, value in given.items():
         if name not in OPTIONS:
-            close = difflib.get_close_matches(str(name).lower(), OPTIONS, 1)
-            near = SAME_OPTIONS.get(name) or "".join(close)
-            hint = f", did you mean {near}?" if near else ""
+            close = difflib.get_close_matches(str(name).lower(), NAMES, 1)
+            hint = f", did you mean {NAMES[close[0]]}?" if close else ""
             known = ", ".join(OPTIONS)
             raise ValueError(f"load_args: {name} is not known{hint} ({known} are)")
         if not isinstance(value, str):
@@ -235,8 +124,8 @@ def read_header(
 
     Names may hold line breaks, and blank lines may stand before them.
     """
-    encoding = codecs.lookup(options["encoding"]).name
-    encoding = "utf-8-sig" if encoding == "utf-8" else encoding  # without the mark
+    utf_8 = codecs.lookup(options["encoding"]).name == "utf-8"
+    encoding = "utf-8-sig" if utf_8 else options["encoding"]  # skips a mark
     try:
         with fs.open(path) as file:
             text = io.TextIOWrapper(file, encoding, newline="")
@@ -287,15 +176,15 @@ def wrong_encoding(fs: Any, path: str, encoding: str) -> ValueError:
     """Return an error that guesses which encoding a file has."""
     with fs.open(path) as file:
         start = file.read(1 << 20)
-    guess = next((name for mark, name in MARKS.items() if start.startswith(mark)), "")
-    if not guess and b"\0" in start[:100]:
+    guess = "cp1252"
+    if start.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        guess = "utf-16"
+    elif b"\0" in start[:100]:
         guess = "utf-16-be" if start[:1] == b"\0" else "utf-16-le"
-    if not guess:
-        try:
+    elif codecs.lookup(encoding).name != "utf-8":
+        with contextlib.suppress(UnicodeDecodeError):
             codecs.getincrementaldecoder("utf-8")().decode(start)
-            guess = "utf-8" if codecs.lookup(encoding).name != "utf-8" else "cp1252"
-        except UnicodeDecodeError:
-            guess = "cp1252"
+            guess = "utf-8"
     return ValueError(
         f"{path}: is not text in {encoding}, perhaps in {guess}: "
         f"set load_args: encoding in catalog.yml"
@@ -307,12 +196,11 @@ def write_file(fs: Any, path: str, data: Any) -> None:
     write = write_parquet if path.endswith(".parquet") else write_csv
     if isinstance(data, Chunks) and write is write_csv:
         check_csv_types(data.schema, data.path)
-    one = isinstance(data, pd.DataFrame | pa.Table)
-    tables = map(as_arrow, [data] if one else data)
+    tables = [data] if isinstance(data, pd.DataFrame | pa.Table) else data
     part = f"{path}.{uuid.uuid4().hex}.part"  # nobody else's
     try:
         with fs.open(part, "wb") as file:
-            write(tables, file)
+            write(map(as_arrow, tables), file)
         fs.mv(part, path)
     finally:
         if fs.exists(part):

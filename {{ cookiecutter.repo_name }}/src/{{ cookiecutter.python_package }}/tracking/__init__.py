@@ -7,6 +7,7 @@ below. The modules, from the bottom up; each imports only from those before it:
 - ``redact``, ``secret_names``: hide secrets in everything that is recorded
 - ``environment``: MLflow's environment variables, set by the user or by us
 - ``database``, ``client``, ``config``: the tracking store; connecting; ``mlflow.yml``
+- ``store_check``: can runs be recorded there? For the project's ``check.py``
 - ``data_locks``: a run's files are its own while it runs
 - ``names``, ``parameters``, ``catalog_files``, ``datasets``, ``code``, ``provenance``,
   ``artifacts``, ``failures``: what is recorded of a run

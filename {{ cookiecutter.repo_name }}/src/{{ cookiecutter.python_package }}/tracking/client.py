@@ -16,6 +16,8 @@ from click import ClickException
 from . import database, environment, names, redact
 
 ANSWER_SECONDS = 10  # a busy server should answer within them
+# What a server says to missing or wrong credentials.
+REFUSED = r"\b40[13]\b|PERMISSION_DENIED|UNAUTHENTICATED|(?i:not authorized)"
 
 
 def http_policy(retries: int, timeout: int) -> dict[str, str]:
@@ -82,7 +84,7 @@ def verify_store(project: Path) -> Iterator[None]:
         raise
     except Exception as error:
         said = redact.first_line(error)
-        if re.search(r"\b40[13]\b|PERMISSION_DENIED|(?i:not authorized)", said):
+        if re.search(REFUSED, said):
             remedy = (
                 "set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or "
                 "MLFLOW_TRACKING_TOKEN, to those of a user who may record there."

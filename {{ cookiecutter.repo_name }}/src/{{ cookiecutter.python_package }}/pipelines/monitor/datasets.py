@@ -6,10 +6,11 @@ from typing import Any
 import pyarrow as pa
 from kedro.io import DatasetError
 
-from {{ cookiecutter.python_package }} import datasets
+from {{ cookiecutter.python_package }}.chunks import Chunks
+from {{ cookiecutter.python_package }}.datasets import ChunkedDataset
 
 
-class LabelledDataset(datasets.ChunkedDataset):
+class LabelledDataset(ChunkedDataset):
     """A table of measures and labels, or of labels that are joined to a scored table.
 
     Only the labels are held in memory. Scored rows without a label are left out.
@@ -32,12 +33,12 @@ class LabelledDataset(datasets.ChunkedDataset):
         super().__init__(**options)
         self._id, self._scored = id, scored
 
-    def load(self) -> datasets.Chunks:
+    def load(self) -> Chunks:
         """Return the table as ``Chunks``."""
         labels = super().load()
         if self._id is None:
             return labels
-        scored = datasets.ChunkedDataset(**(self._scored or {})).load()
+        scored = ChunkedDataset(**(self._scored or {})).load()
         for chunks in (labels, scored):
             if self._id not in chunks.schema.names:
                 found = ", ".join(chunks.schema.names)
@@ -46,11 +47,7 @@ class LabelledDataset(datasets.ChunkedDataset):
         return join(scored, labels, self._id)
 
 
-def join(
-    scored: datasets.Chunks,
-    labels: datasets.Chunks,
-    id: str,
-) -> datasets.Chunks:
+def join(scored: Chunks, labels: Chunks, id: str) -> Chunks:
     """Return the scored rows that have a label, with their labels."""
     kept = [name for name in scored.schema.names if name not in labels.schema.names]
     known = pa.concat_tables(labels)
@@ -62,7 +59,6 @@ def join(
         for table in scored:
             yield table.select([id, *kept]).join(known, id, join_type="inner")
 
-    schema = pa.schema([key, *(scored.schema.field(name) for name in kept)])
+    first = [key, *(scored.schema.field(name) for name in kept)]
     rest = [field for field in known.schema if field.name != id]
-    schema = pa.schema([*schema, *rest])
-    return datasets.Chunks(labels.path, schema, read, labels.decimal)
+    return Chunks(labels.path, pa.schema([*first, *rest]), read, labels.decimal)
