@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -51,14 +50,9 @@ def markdown_cell(text: str) -> str:
 
 def to_json(content: Any) -> str:
     """Return JSON that every reader takes: numbers that are not finite are texts."""
-    return json.dumps(finite(content), indent=2, ensure_ascii=False)
 
+    def to_text(constant: str) -> str:  # NaN, Infinity
+        return str(float(constant))
 
-def finite(content: Any) -> Any:
-    """Replace numbers that JSON does not know by texts."""
-    if isinstance(content, dict):
-        return {name: finite(value) for name, value in content.items()}
-    if isinstance(content, list):
-        return [finite(value) for value in content]
-    odd = isinstance(content, float) and not math.isfinite(content)
-    return str(content) if odd else content
+    plain = json.loads(json.dumps(content), parse_constant=to_text)
+    return json.dumps(plain, indent=2, ensure_ascii=False)
