@@ -87,14 +87,15 @@ def missing_commit(tags: dict[str, str], project: Path, why: str) -> CommandErro
     commit = tags[names.COMMIT_TAG]
     _, refusal = code.try_git(project, "rev-parse", "--git-dir")
     if refusal:
-        return CommandError(f"Commit {commit[:12]} cannot be had: {refusal}")
-    if code.git(project, "cat-file", "-t", commit):
-        return CommandError(f"Commit {commit[:12]} cannot be laid out: {why}")
-    return CommandError(
-        f"Commit {commit[:12]} is not in this repository: fetch it from "
-        f"{tags.get('mlflow.source.git.repoURL', 'the remote')}, where it "
-        f"was on {tags.get('mlflow.source.git.branch', 'a branch')}."
-    )
+        said = f"cannot be had: {refusal}"
+    elif code.git(project, "cat-file", "-t", commit):
+        said = f"cannot be laid out: {why}"
+    else:
+        remote = tags.get("mlflow.source.git.repoURL", "the remote")
+        branch = tags.get("mlflow.source.git.branch", "a branch")
+        said = f"is not in this repository: fetch it from {remote}, "
+        said += f"where it was on {branch}."
+    return CommandError(f"Commit {commit[:12]} {said}")
 
 
 def apply_changes(run: Any, copy: Path) -> None:
@@ -107,6 +108,5 @@ def apply_changes(run: Any, copy: Path) -> None:
         command = ["git", "-C", str(copy), "apply", "--whitespace=nowarn", "-"]
         done = subprocess.run(command, input=changes, capture_output=True)
         if done.returncode:
-            raise CommandError(
-                f"git cannot apply {code.DIFF_FILE}: {done.stderr.decode()}"
-            )
+            why = done.stderr.decode()
+            raise CommandError(f"git cannot apply {code.DIFF_FILE}: {why}")

@@ -28,63 +28,64 @@ FOLDERS = re.compile(
 
 
 def choose_runs(given: tuple[str, ...], experiment: str) -> list[Any]:
-    """Return the runs to share, without those that their parents take along.
+    """Return the runs of these names; without any, all complete ones of the experiment.
 
-    Args:
-        given: The names of the runs; without any, all runs of the experiment.
-        experiment: The id of the project's experiment.
+    A run takes its child runs along, so these are left out.
     """
     if given:
         chosen = [project_runs.resolve_run(name, experiment) for name in given]
     else:
-        chosen = finished(search_runs([experiment], output_format="list"))
+        chosen = complete_runs(search_runs([experiment], output_format="list"))
     found = {run.info.run_id: run for run in chosen}
-    parents = {id_: run.data.tags.get(names.PARENT_TAG) for id_, run in found.items()}
-    return [run for id_, run in found.items() if parents[id_] not in found]
+    return [run for run in found.values() if parent_of(run) not in found]
 
 
-def finished(runs: list[Any]) -> list[Any]:
-    """Return the complete runs; name the others, and the runs that they belong to."""
+def complete_runs(runs: list[Any]) -> list[Any]:
+    """Return the runs that have ended, and whose child runs have; name the others."""
     found, left = {run.info.run_id: run for run in runs}, set()
     for run in runs:
         ended = run.info.status in record.END_STATUSES
-        half = project_runs.INCOMPLETE_TAG in run.data.tags
-        while (half or not ended) and run and run.info.run_id not in left:
-            left.add(run.info.run_id)
-            run = found.get(run.data.tags.get(names.PARENT_TAG, ""))
+        if ended and project_runs.INCOMPLETE_TAG not in run.data.tags:
+            continue
+        run_id: str | None = run.info.run_id
+        while run_id in found and run_id not in left:
+            left.add(run_id)
+            run_id = parent_of(found[run_id])
     for run_id in sorted(left):
         click.echo(f"Run {run_id} has not ended, or is half received: left out.")
     return [run for run in runs if run.info.run_id not in left]
 
 
+def parent_of(run: Any) -> str | None:
+    """Return the id of the run that a run is a child of."""
+    return run.data.tags.get(names.PARENT_TAG)
+
+
 def read_runs(
     runs: list[Any], folder: Path, project: Path, with_user: bool
-) -> tuple[list[dict[str, Any]], list[RunRecord]]:
-    """Return runs as JSON, and as a receiver reads it.
+) -> list[RunRecord]:
+    """Return the records of runs, checked as a receiver checks them.
 
     Raises:
         CommandError: There is none, or the store has more than was read.
     """
     if not runs:
         raise CommandError("There is no run to share.")
-    texts, found = [], []
+    records = []
     for run, place in zip(runs, archive.run_folders(folder, len(runs)), strict=True):
         stored, run_id = counts.in_store(run.info.run_id), run.info.run_id
-        texts.append(read_record(run, place, project, with_user))
-        found.append(record.parse_record(texts[-1], place))
-        if lost := stored - counts.in_records(found[-1:]):
-            raise CommandError(
-                f"Of run {run_id}, {counts.in_words(lost)} was not read."
-            )
-    return texts, found
+        about = read_record(run, place, project, with_user)
+        records.append(record.parse_record(about, place))
+        if lost := stored - counts.in_records(records[-1:]):
+            words = counts.in_words(lost)
+            raise CommandError(f"Of run {run_id}, {words} was not read.")
+    return records
 
 
 def make_portable(found: Any, project: Path) -> Any:
     """Return JSON without credentials, local folders and fields of one store.
 
-    Args:
-        found: The JSON; paths within the project's folder are told from there.
-        project: The project's folder.
+    Paths within the project's folder are told from there.
     """
     if isinstance(found, list):
         return [make_portable(entry, project) for entry in found]

@@ -36,16 +36,13 @@ def table(rows: Sequence[tuple[str, ...]]) -> str:
 
 def markdown(rows: Sequence[tuple[str, ...]]) -> str:
     """Lay out rows as a table of Markdown; values are code, so that none is markup."""
-    header, *lines = ([markdown_cell(cell) for cell in row] for row in rows)
-    header = [cell.strip("`") for cell in header]
-    found = [header, ["---"] * len(header), *lines]
+    header, *lines = (
+        [printable(cell).replace("`", "'").replace("|", "\\|") for cell in row]
+        for row in rows
+    )
+    values = ([f"`{cell}`" if cell else "" for cell in line] for line in lines)
+    found = [header, ["---"] * len(header), *values]
     return "\n".join(f"| {' | '.join(cells)} |" for cells in found)
-
-
-def markdown_cell(text: str) -> str:
-    """Return a text as code within a table of Markdown."""
-    plain = printable(text).replace("`", "'").replace("|", "\\|")
-    return f"`{plain}`" if plain else ""
 
 
 def to_json(content: Any) -> str:

@@ -36,6 +36,7 @@ KEY = r"[\w./: -]{1,250}"
 class RunRecord(NamedTuple):
     """A run, its models in the order of its outputs, its child runs, and its files."""
 
+    about: dict[str, Any]  # as JSON, with its models and child runs
     run: Any
     models: list[Any]
     children: list[RunRecord]
@@ -93,7 +94,7 @@ def parse_record(about: dict[str, Any], folder: Path) -> RunRecord:
         parse_record(child, folder / f"child{number}")
         for number, child in enumerate(about["children"])
     ]
-    return RunRecord(run, models, children, folder)
+    return RunRecord(about, run, models, children, folder)
 
 
 def check_keys(params: Any, tags: Any, metrics: Any) -> None:

@@ -105,17 +105,14 @@ def receive_one(file: Path, folder: Path, experiment: str, trust: bool) -> str:
     if not file.is_file():
         raise CommandError(f"There is no file {file}.")
     if not trust:
-        raise CommandError(
-            f"{file} is somebody else's code: receive it and look, or use --trust."
-        )
+        look = "receive it and look, or use --trust"
+        raise CommandError(f"{file} is somebody else's code: {look}.")
     (place := folder / "received").mkdir()
     found = archive.unpack(file, place, trust=True)
     if len(found) > 1:
-        raise CommandError(
-            f"{file} holds {len(found)} runs: receive it, then name one."
-        )
-    (run_id,) = record.import_all(found, experiment)
-    return run_id
+        several = f"{len(found)} runs: receive it, then name one"
+        raise CommandError(f"{file} holds {several}.")
+    return record.import_all(found, experiment)[0]
 
 
 def report_differences(copy: reproduce.Copy, project: Path) -> None:

@@ -28,31 +28,30 @@ def digest_or_dash(path: Path) -> str:
 
 def recorded_options(run: Any, trust: bool) -> dict[str, dict[str, str]]:
     """Return the recorded options and inputs of a run, if it can be repeated."""
-    run_id = run.info.run_id
+
+    def refuse(why: str) -> CommandError:
+        return CommandError(f"Run {run.info.run_id} {why}")
+
     written = project_runs.read_artifact(run, provenance.OPTIONS_FILE)
     if not written:
-        raise CommandError(
-            f"Run {run_id} does not say how to repeat it: it was not made by `kedro "
-            "run`, or by an older version of this project."
+        raise refuse(
+            "does not say how to repeat it: it was not made by `kedro run`, or by an "
+            "older version of this project."
         )
     if project_runs.SOURCE_RUN_TAG in run.data.tags and not trust:
-        raise CommandError(
-            f"Run {run_id} was received; its options and changes may do anything that "
-            f"you may: look at its artifacts in {provenance.FOLDER}, then use --trust."
+        raise refuse(
+            "was received; its options and changes may do anything that you may: look "
+            f"at its artifacts in {provenance.FOLDER}, then use --trust."
         )
     about = json.loads(written)
     if "kedro.skipped_nodes" in run.data.tags and not about["run"].get("node_names"):
-        raise CommandError(f"Run {run_id} has run no node: there is nothing to repeat.")
+        raise refuse("has run no node: there is nothing to repeat.")
     if redact.HIDDEN.encode() in written:
-        raise CommandError(
-            f"Run {run_id} had a secret parameter, which was not recorded."
-        )
+        raise refuse("had a secret parameter, which was not recorded.")
     conf = about["run"].get("conf_source", "")
     elsewhere = "://" in conf or Path(conf).is_absolute()
     if elsewhere and conf not in about["inputs"]:
-        raise CommandError(
-            f"Run {run_id} took its configuration from {conf}, which is not recorded."
-        )
+        raise refuse(f"took its configuration from {conf}, which is not recorded.")
     if provenance.RUNNER_TAG in run.data.tags:
         click.echo("The arguments of its runner are not recorded: it has none now.")
     return about
@@ -72,24 +71,15 @@ def recorded_environment(run: Any, folder: Path) -> str:
         done = subprocess.run(command, capture_output=True, text=True)
         if done.returncode:
             said = " ".join(re.sub(r"[^\x20-\x7e]", " ", done.stderr).split())
-            raise CommandError(
-                f"The packages cannot be had: {redact.mask(said)[-400:]}"
-            )
+            why = redact.mask(said)[-400:]
+            raise CommandError(f"The packages cannot be had: {why}")
     return python
 
 
 def run_again(
     old: Any, command: list[str], copy: Path, project: Path, tags: dict[str, str]
 ) -> Any:
-    """Run the pipeline in the copy, in a run made here, and return that run.
-
-    Args:
-        old: The run that is repeated.
-        command: The command that runs the pipeline.
-        copy: The folder where it does.
-        project: The project's folder.
-        tags: Say of which run the new one is a replay or a variation.
-    """
+    """Repeat a run by a command in a copy of the project; return the new run."""
     from mlflow import MlflowClient
 
     client, where = MlflowClient(), old.info.experiment_id
@@ -121,19 +111,12 @@ def run_again(
 
 
 class Copy(NamedTuple):
-    """A recorded run whose code is laid out, with its inputs as far as they are here.
-
-    Args:
-        run: The run.
-        about: Its recorded options and inputs.
-        folder: The project's folder in the copy.
-        data: The digests of the inputs there.
-    """
+    """A recorded run whose code is laid out, with the inputs that are still here."""
 
     run: Any
-    about: dict[str, Any]
-    folder: Path
-    data: dict[str, str]
+    about: dict[str, Any]  # its recorded options and inputs
+    folder: Path  # the project's folder in the copy
+    data: dict[str, str]  # the digests of the inputs there
 
     def find_makers(self) -> dict[str, str]:
         """Return the run that made each input which is not here any more; say so.
@@ -141,35 +124,26 @@ class Copy(NamedTuple):
         Raises:
             CommandError: No run is known that made an input.
         """
-        found = {}
-        for path in (
-            p for p, md5 in self.about["inputs"].items() if md5 != self.data[p]
-        ):
-            found[path] = maker = self.about.get("made_by", {}).get(path, "")
+        inputs, known = self.about["inputs"], self.about.get("made_by", {})
+        lost = [path for path in inputs if inputs[path] != self.data[path]]
+        makers = {path: known.get(path, "") for path in lost}
+        for path, maker in makers.items():
             if not re.fullmatch("[0-9a-f]{32}", maker):
                 raise CommandError(f"An input is not here as it was: {path}.")
             said = f"run {maker}, which made it, is replayed"
             click.echo(f"{path} is not here as it was: {said}.")
-        return found
+        return makers
 
 
 @dataclass
 class Reproduction:
-    """Runs recorded pipelines again, each in a copy of its code.
-
-    Args:
-        project: The project's folder.
-        folder: A temporary folder.
-        copies: Removes the copies at its end.
-        uv: Whether an environment of the recorded packages is made for each run.
-        trust: Whether runs that somebody else has sent are run, too.
-    """
+    """Runs recorded pipelines again, each in a copy of its code."""
 
     project: Path
-    folder: Path
-    copies: ExitStack
-    uv: bool
-    trust: bool
+    folder: Path  # a temporary one
+    copies: ExitStack  # removes the copies at its end
+    uv: bool  # whether each run gets an environment of its recorded packages
+    trust: bool  # whether runs that somebody else has sent are run, too
 
     def lay_out(self, run: Any) -> Copy:
         """Return a copy of the project as it was for a run."""

@@ -41,9 +41,9 @@ def share(metadata: Any, given, all_of_it, output, to, with_user, env) -> None:
     with tempfile.TemporaryDirectory() as name:
         with project_runs.project_store(project, env) as experiment:
             runs = export.choose_runs(given, experiment)
-            texts, found = export.read_runs(runs, Path(name), project, with_user)
+            found = export.read_runs(runs, Path(name), project, with_user)
             if output:
-                archive.pack(texts, Path(name), Path(output))
+                archive.pack([one.about for one in found], Path(name), Path(output))
                 click.echo(f"In {output}: {counts.in_words(counts.in_records(found))}.")
         if to:
             send_runs(to, project, env, found)
