@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from mlflow import MlflowClient
 
 from . import project_runs
-
-if TYPE_CHECKING:
-    from .record import RunRecord
 
 
 def in_words(counts: Counter[str]) -> str:
@@ -19,8 +16,8 @@ def in_words(counts: Counter[str]) -> str:
     return ", ".join(each) or "nothing"
 
 
-def in_records(records: list[RunRecord]) -> Counter[str]:
-    """Return how much runs and their child runs hold."""
+def in_records(records: list[Any]) -> Counter[str]:
+    """Return how much the records of runs and of their child runs hold."""
     each = [one for parent in records for one in parent.family()]
     files = (path for one in each for path in (one.folder / "artifacts").rglob("*"))
     return Counter(

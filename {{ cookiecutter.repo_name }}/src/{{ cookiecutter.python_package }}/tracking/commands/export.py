@@ -42,12 +42,13 @@ def choose_runs(given: tuple[str, ...], experiment: str) -> list[Any]:
 
 def complete_runs(runs: list[Any]) -> list[Any]:
     """Return the runs that have ended, and whose child runs have; name the others."""
-    found, left = {run.info.run_id: run for run in runs}, set()
+    found: dict[str, Any] = {run.info.run_id: run for run in runs}
+    left: set[str] = set()
     for run in runs:
         ended = run.info.status in record.END_STATUSES
         if ended and project_runs.INCOMPLETE_TAG not in run.data.tags:
             continue
-        run_id: str | None = run.info.run_id
+        run_id = run.info.run_id
         while run_id in found and run_id not in left:
             left.add(run_id)
             run_id = parent_of(found[run_id])
@@ -56,9 +57,9 @@ def complete_runs(runs: list[Any]) -> list[Any]:
     return [run for run in runs if run.info.run_id not in left]
 
 
-def parent_of(run: Any) -> str | None:
-    """Return the id of the run that a run is a child of."""
-    return run.data.tags.get(names.PARENT_TAG)
+def parent_of(run: Any) -> str:
+    """Return the id of the run that a run is a child of; empty if there is none."""
+    return run.data.tags.get(names.PARENT_TAG, "")
 
 
 def read_runs(

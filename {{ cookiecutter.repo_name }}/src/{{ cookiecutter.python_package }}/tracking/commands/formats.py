@@ -47,9 +47,6 @@ def markdown(rows: Sequence[tuple[str, ...]]) -> str:
 
 def to_json(content: Any) -> str:
     """Return JSON that every reader takes: numbers that are not finite are texts."""
-
-    def to_text(constant: str) -> str:  # NaN, Infinity
-        return str(float(constant))
-
-    plain = json.loads(json.dumps(content), parse_constant=to_text)
+    # NaN and Infinity become nan and inf.
+    plain = json.loads(json.dumps(content), parse_constant=lambda n: str(float(n)))
     return json.dumps(plain, indent=2, ensure_ascii=False)

@@ -153,7 +153,7 @@ def repetition_tags(run_id: str, changed: dict[str, Any]) -> dict[str, str]:
     return {provenance.VARIATION_TAG: run_id, provenance.CHANGES_TAG: text}
 
 
-def compare(old: Any, new: Any, varied: bool) -> list[tuple[str, str, str]]:
+def compare(old: Any, new: Any, varied: bool) -> list[tuple[str, ...]]:
     """Return what two runs did differently, and what has come of it.
 
     Args:
@@ -162,7 +162,7 @@ def compare(old: Any, new: Any, varied: bool) -> list[tuple[str, str, str]]:
         varied: Whether it was to differ; if not, runner and promotion are the same.
     """
     then, now = project_runs.run_summary(old), project_runs.run_summary(new)
-    rows = [
+    rows: list[tuple[str, ...]] = [
         (f"{section} {name}", *values)
         for section, name, *values in project_runs.differences(then, now)
         if section in ("run", "parameters", "data")

@@ -5,14 +5,11 @@ from __future__ import annotations
 import os
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from . import archive, project_runs
-
-if TYPE_CHECKING:
-    from .record import RunRecord
 
 
 @click.command()
@@ -49,7 +46,7 @@ def share(metadata: Any, given, all_of_it, output, to, with_user, env) -> None:
             send_runs(to, project, env, found)
 
 
-def send_runs(to: str, project: Path, env: str | None, found: list[RunRecord]) -> None:
+def send_runs(to: str, project: Path, env: str | None, found: list[Any]) -> None:
     """Write runs straight into another store, each to the experiment it is from."""
     from . import record
 
@@ -57,13 +54,13 @@ def send_runs(to: str, project: Path, env: str | None, found: list[RunRecord]) -
     for variable in ("MLFLOW_EXPERIMENT_ID", "MLFLOW_EXPERIMENT_NAME"):
         os.environ.pop(variable, None)
     os.environ["MLFLOW_TRACKING_URI"] = to
-
-    places = [one.tags[project_runs.SOURCE_EXPERIMENT_TAG] for one in found]
-    for name in sorted(set(places)):
+    tag = project_runs.SOURCE_EXPERIMENT_TAG
+    for name in sorted({one.tags[tag] for one in found}):
         title = {"experiment_name": name}
-        group = [one for one, place in zip(found, places, strict=True) if place == name]
         with project_runs.project_store(project, env, title) as experiment:
-            record.import_all(group, experiment)
+            record.import_all(
+                [one for one in found if one.tags[tag] == name], experiment
+            )
 
 
 @click.command()
