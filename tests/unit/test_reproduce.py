@@ -104,6 +104,18 @@ def test_unknown_arguments_of_a_runner_are_told(tracking, old_run, capsys):
     assert capsys.readouterr().out == said
 
 
+def test_the_run_that_made_a_lost_input_is_named(tracking, command_error, capsys):
+    inputs = {"a.csv": "1" * 32, "b.csv": "2" * 32}
+    about = {"inputs": inputs, "made_by": {"a.csv": "f" * 32}}
+    made = tracking.commands.reproduce.Copy
+    copy = made(None, about, Path("."), inputs | {"a.csv": "-"})
+    assert copy.find_makers() == {"a.csv": "f" * 32}
+    said = f"a.csv is not here as it was: run {'f' * 32}, which made it, is replayed.\n"
+    assert capsys.readouterr().out == said
+    with pytest.raises(command_error, match="An input is not here as it was: b.csv"):
+        copy._replace(data=inputs | {"b.csv": "-"}).find_makers()
+
+
 def test_packages_from_a_folder_cannot_be_had_again(
     tracking, command_error, old_run, tmp_path
 ):
