@@ -310,6 +310,20 @@ def recorded(project: Path, database: str = "mlflow.db") -> list[Run]:
     return found
 
 
+def tagged(run_id: str, **tags: str) -> Any:
+    """Give tags to a run; return it as MLflow has it."""
+    from mlflow import MlflowClient
+
+    for name, text in tags.items():
+        MlflowClient().set_tag(run_id, name, text)
+    return MlflowClient().get_run(run_id)
+
+
+def environment_file(run: Any, name: str) -> Path:
+    """Return a file among the artifacts that reproduce a run of MLflow's."""
+    return Path(run.info.artifact_uri) / "environment" / name
+
+
 def start_waiting(
     launcher: str, bin_: Path, project: Path, behaviour: str = "wait", **changes: str
 ) -> subprocess.Popen:

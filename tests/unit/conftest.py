@@ -350,6 +350,82 @@ def compared(tracking_package) -> Callable[..., dict[str, Any]]:
     return compare
 
 
+@pytest.fixture
+def old_run(trained_project):
+    """Return the run of ``trained_project``, as MLflow has it."""
+    import mlflow
+
+    (run,) = recorded(trained_project)
+    return mlflow.get_run(run.id)
+
+
+@pytest.fixture(scope="session")
+def three_runs(trained, copy_store, session_in, tmp_path_factory) -> Path:
+    """Return a project in git with three runs; tests must not change it.
+
+    A training, the first of its pipelines, and that one again with another parameter
+    and a new file in the code.
+    """
+    folder = copy_store(trained, tmp_path_factory.mktemp("three") / REPO)
+    part = {"pipeline_names": ["data_engineering"]}
+    session_in(folder, **part)
+    (folder / "src" / "new.py").write_text("new = 1\n")
+    session_in(folder, runtime_params={"split_options": {"test_size": 0.3}}, **part)
+    return folder
+
+
+@pytest.fixture
+def copy_of_three_runs(three_runs, copy_store, tmp_path) -> Path:
+    """Return a copy of ``three_runs``; MLflow is led to its store."""
+    folder = copy_store(three_runs, tmp_path / REPO)
+    os.environ["MLFLOW_TRACKING_URI"] = f"sqlite:///{folder}/mlflow.db"
+    return folder
+
+
+@pytest.fixture(scope="session")
+def with_children(trained, copy_store, tmp_path_factory) -> Path:
+    """Return a project whose training has child runs; tests must not change it."""
+    from mlflow import MlflowClient
+
+    folder = copy_store(trained, tmp_path_factory.mktemp("children") / REPO)
+    (parent,) = recorded(folder)
+    client = MlflowClient(f"sqlite:///{folder}/mlflow.db")
+    experiment = client.get_run(parent.id).info.experiment_id
+    for number in range(3):
+        tags = {"mlflow.parentRunId": parent.id, "mlflow.user": "iris"}
+        child = client.create_run(experiment, 1000, tags, f"child {number}")
+        run_id = child.info.run_id
+        for step in range(5):
+            client.log_metric(run_id, "loss", 1 / (step + 1), 1000 + step, step)
+        client.log_param(run_id, "number", number)
+        client.log_text(run_id, "a note", "notes/note.txt")
+        client.set_terminated(run_id, "FAILED" if number else "FINISHED", 2000)
+    return folder
+
+
+@pytest.fixture
+def project_with_children(with_children, copy_store, tmp_path) -> Path:
+    """Return a copy of ``with_children``; MLflow is led to its store."""
+    folder = copy_store(with_children, tmp_path / "mine" / REPO)
+    os.environ["MLFLOW_TRACKING_URI"] = f"sqlite:///{folder}/mlflow.db"
+    return folder
+
+
+@pytest.fixture
+def parent_run(project_with_children):
+    """Return the run of ``project_with_children`` that has child runs."""
+    import mlflow
+
+    runs = recorded(project_with_children)
+    return mlflow.get_run(next(run.id for run in runs if "kedro.run_id" in run.tags))
+
+
+@pytest.fixture
+def command_error(module) -> type[Exception]:
+    """Return the error that a command shows as one line."""
+    return module("tracking.commands.project_runs").CommandError
+
+
 @pytest.fixture(scope="session")
 def session_in(importable) -> Callable[..., Any]:
     """Return ``session_run`` for fixtures of modules: it takes the folder, too."""

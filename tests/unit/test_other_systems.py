@@ -55,7 +55,7 @@ def test_the_file_of_a_sqlite_address_with_a_drive(tracking):
 
 
 def test_a_shared_run_names_no_folder_of_windows(module):
-    hidden = module("tracking.commands.record").make_portable
+    hidden = module("tracking.commands.export").make_portable
     text = rf"cannot read {WINDOWS}\data\orders.csv"
     assert "Users" not in hidden(text.replace(" Love", ""), Path("/nowhere"))
 
@@ -123,7 +123,7 @@ def test_a_replay_copies_where_links_are_not_allowed(module, tmp_path, monkeypat
         raise OSError(1314, "A required privilege is not held by the client")
 
     monkeypatch.setattr(Path, "symlink_to", refuse)
-    link_or_copy = module("tracking.commands.reproduce").link_or_copy
+    link_or_copy = module("tracking.commands.checkout").link_or_copy
     (tmp_path / "folder").mkdir()
     (tmp_path / "folder" / "data.csv").write_text("a\n1\n")
     link_or_copy(tmp_path / "copy", tmp_path / "folder")

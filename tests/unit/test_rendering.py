@@ -141,7 +141,9 @@ src/{PACKAGE}/tracking/code.py
 src/{PACKAGE}/tracking/column_counts.py
 src/{PACKAGE}/tracking/commands/__init__.py
 src/{PACKAGE}/tracking/commands/archive.py
+src/{PACKAGE}/tracking/commands/checkout.py
 src/{PACKAGE}/tracking/commands/counts.py
+src/{PACKAGE}/tracking/commands/export.py
 src/{PACKAGE}/tracking/commands/formats.py
 src/{PACKAGE}/tracking/commands/project_runs.py
 src/{PACKAGE}/tracking/commands/record.py

@@ -18,6 +18,7 @@ from kedro.pipeline import Node, Pipeline
 from runs import PACKAGE, git
 
 SECRET = "V01"
+NOTHING_RECORDED: dict = {"run": {}, "inputs": {}}  # options and inputs of a run
 
 
 def commit(folder: Path) -> None:
@@ -127,12 +128,12 @@ def test_what_an_older_run_shows_is_not_shared(
     folder = project / "mlruns" / PACKAGE / run_id / "artifacts" / "environment"
     changes = folder / "code.diff"
     changes.write_text(changes.read_text().replace("x = 1", "password = 'V01'"))
-    about = tracking.commands.record.read_record(
+    about = tracking.commands.export.read_record(
         client.get_run(run_id), tmp_path / "new", project, False
     )
     assert SECRET not in json.dumps(about) + everything_in(tmp_path / "new")
     tags = tracking.commands.record.by_key(
-        tracking.commands.record.parse_record(about).run.data.tags
+        tracking.commands.record.parse_record(about, tmp_path).run.data.tags
     )
     assert tags["git.diff"].startswith("masked: ")
 
@@ -187,9 +188,9 @@ def test_gits_refusal_is_said_once(
     assert "dubious ownership" in refusal
     assert f"git config --global --add safe.directory {of_another_owner}" in refusal
     assert said().count("dubious") == 1 and one.status == "FINISHED"
-    replay, found = module("tracking.commands.reproduce"), mlflow.get_run(one.id)
+    replay, found = module("tracking.commands.checkout"), mlflow.get_run(one.id)
     copy = of_another_owner.parent / "copy"
-    with replay.recorded_code(found, [], of_another_owner, copy):
+    with replay.recorded_code(found, NOTHING_RECORDED, of_another_owner, copy):
         assert "made where git refused (detected dubious" in capsys.readouterr().out
     command = [sys.executable, of_another_owner / "check.py", "--offline"]
     done = subprocess.run(command, capture_output=True, text=True)
@@ -217,12 +218,15 @@ def test_a_replay_says_why_a_commit_cannot_be_had(
     with mlflow.start_run(tags={"mlflow.source.git.commit": "0123456789ab" * 3}) as one:
         pass
     replay, trouble = (
-        module("tracking.commands.reproduce"),
+        module("tracking.commands.checkout"),
         module("tracking.commands.project_runs").CommandError,
     )
     with pytest.raises(trouble, match=why):
         with replay.recorded_code(
-            mlflow.get_run(one.info.run_id), [], project, tmp_path / "c"
+            mlflow.get_run(one.info.run_id),
+            NOTHING_RECORDED,
+            project,
+            tmp_path / "c",
         ):
             pass
 

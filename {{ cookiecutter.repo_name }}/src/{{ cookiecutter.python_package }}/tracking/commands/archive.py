@@ -16,20 +16,23 @@ import uuid
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .. import datasets, redact
 from .project_runs import CommandError
 
-RECORD_FILE = "record.json"
-ONE_RUN, SEVERAL_RUNS = 1, 2  # formats; of several runs, each has a folder
+if TYPE_CHECKING:
+    from .record import RunRecord
+
+RECORD_FILE, FORMAT = "record.json", 2
 SMALL_BYTES, MAX_RATIO = 100_000_000, 100  # bytes unpacked, or times the packed ones
 MAX_MLMODEL_BYTES = 5_000_000  # bytes, of a model's description
 MODEL_FILE = "model.skops"
 # What a model may ask for, by flavour; what it may say besides leads to no code.
 ALLOWED_FLAVOURS: dict[str, dict[str, tuple]] = {
     "python_function": {
-        **{"loader_module": ("mlflow.sklearn",), "model_path": (MODEL_FILE,)},
+        "loader_module": ("mlflow.sklearn",),
+        "model_path": (MODEL_FILE,),
         "predict_fn": ("predict", "predict_proba", "predict_log_proba"),
     },
     "sklearn": {"pickled_model": (MODEL_FILE,), "serialization_format": ("skops",)},
@@ -83,10 +86,7 @@ def pack(records: list[dict[str, Any]], folder: Path, file: Path) -> None:
     part = file.with_name(f".{file.name}.{uuid.uuid4().hex}")
     try:
         with zipfile.ZipFile(part, "w", zipfile.ZIP_DEFLATED) as archive:
-            listed: dict[str, Any] = {"format": ONE_RUN, "record": records[0]}
-            if len(records) > 1:
-                listed = {"format": SEVERAL_RUNS, "records": records}
-            listed["files"] = files
+            listed = {"format": FORMAT, "records": records, "files": files}
             archive.writestr(RECORD_FILE, json.dumps(listed))
             for name, path in names.items():
                 archive.write(path, name)
@@ -95,8 +95,8 @@ def pack(records: list[dict[str, Any]], folder: Path, file: Path) -> None:
         part.unlink(missing_ok=True)
 
 
-def unpack(file: Path, folder: Path, *, trust: bool = False) -> list[tuple[Any, Path]]:
-    """Check a zip file from anybody, unpack it, and return its records and folders.
+def unpack(file: Path, folder: Path, *, trust: bool = False) -> list[RunRecord]:
+    """Check a zip file from anybody, unpack it, and return its runs.
 
     Raises:
         CommandError: Something is wrong, or a model asks for what needs ``trust``.
@@ -107,13 +107,14 @@ def unpack(file: Path, folder: Path, *, trust: bool = False) -> list[tuple[Any, 
         with zipfile.ZipFile(file) as archive:
             names = check_entries(archive, file)
             about = json.loads(archive.read(RECORD_FILE))
-            if about["format"] not in (ONE_RUN, SEVERAL_RUNS):
+            if about["format"] == 1:  # of one run; earlier versions wrote it
+                about |= {"format": FORMAT, "records": [about["record"]]}
+            if about["format"] != FORMAT:
                 raise ValueError("another version of `kedro share` has made it")
-            listed = (
-                [about["record"]] if about["format"] == ONE_RUN else about["records"]
-            )
-            record.require(listed, "it holds no run")
-            found = [record.parse_record(one) for one in listed]
+            records = about["records"]
+            record.require(records, "it holds no run")
+            places = run_folders(folder, len(records))
+            found = list(map(record.parse_record, records, places))
             if odd := {RECORD_FILE, *about["files"]} ^ names:
                 raise ValueError(f"{min(odd)!r} is not listed, or missing")
             for name, digest in about["files"].items():
@@ -122,10 +123,9 @@ def unpack(file: Path, folder: Path, *, trust: bool = False) -> list[tuple[Any, 
                     shutil.copyfileobj(source, copy)
                 if datasets.file_digest(folder / name, "sha256") != digest:
                     raise ValueError(f"{name!r} has another checksum")
-        described = [p for p in folder.rglob("*") if p.name.lower() == "mlmodel"]
-        wanted = [
-            ask for path in described if not trust for ask in untrusted_features(path)
-        ]
+        models = [p for p in folder.rglob("*") if p.name.lower() == "mlmodel"]
+        checked = [] if trust else models
+        wanted = [ask for model in checked for ask in untrusted_features(model)]
     except Exception as error:  # whatever a made-up file makes of its readers
         raise CommandError(f"{file} is refused: {redact.first_line(error)}") from error
     if wanted:
@@ -133,7 +133,7 @@ def unpack(file: Path, folder: Path, *, trust: bool = False) -> list[tuple[Any, 
             f"{file} is refused: a model in it asks for {'; '.join(wanted)[:500]} -- "
             "with --trust it is taken all the same, and may do anything that you may"
         )
-    return list(zip(found, run_folders(folder, len(found)), strict=True))
+    return found
 
 
 def check_entries(archive: zipfile.ZipFile, file: Path) -> set[str]:
@@ -147,8 +147,7 @@ def check_entries(archive: zipfile.ZipFile, file: Path) -> set[str]:
             raise ValueError(f"{entry.orig_filename!r} is no path within a folder")
         if stat.S_IFMT(entry.external_attr >> 16) not in (0, stat.S_IFREG):
             raise ValueError(f"{entry.filename!r} is a link, or no plain file")
-    if (size := sum(e.file_size for e in entries)) > max(
-        SMALL_BYTES, MAX_RATIO * packed
-    ):
+    size = sum(entry.file_size for entry in entries)
+    if size > max(SMALL_BYTES, MAX_RATIO * packed):
         raise ValueError(f"it would unpack to {size / packed:.0f} times its size")
     return names

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -37,28 +36,17 @@ def table(rows: Sequence[tuple[str, ...]]) -> str:
 
 def markdown(rows: Sequence[tuple[str, ...]]) -> str:
     """Lay out rows as a table of Markdown; values are code, so that none is markup."""
-    header, *lines = ([markdown_cell(cell) for cell in row] for row in rows)
-    header = [cell.strip("`") for cell in header]
-    found = [header, ["---"] * len(header), *lines]
+    header, *lines = (
+        [printable(cell).replace("`", "'").replace("|", "\\|") for cell in row]
+        for row in rows
+    )
+    values = ([f"`{cell}`" if cell else "" for cell in line] for line in lines)
+    found = [header, ["---"] * len(header), *values]
     return "\n".join(f"| {' | '.join(cells)} |" for cells in found)
-
-
-def markdown_cell(text: str) -> str:
-    """Return a text as code within a table of Markdown."""
-    plain = printable(text).replace("`", "'").replace("|", "\\|")
-    return f"`{plain}`" if plain else ""
 
 
 def to_json(content: Any) -> str:
     """Return JSON that every reader takes: numbers that are not finite are texts."""
-    return json.dumps(finite(content), indent=2, ensure_ascii=False)
-
-
-def finite(content: Any) -> Any:
-    """Replace numbers that JSON does not know by texts."""
-    if isinstance(content, dict):
-        return {name: finite(value) for name, value in content.items()}
-    if isinstance(content, list):
-        return [finite(value) for value in content]
-    odd = isinstance(content, float) and not math.isfinite(content)
-    return str(content) if odd else content
+    # NaN and Infinity become nan and inf.
+    plain = json.loads(json.dumps(content), parse_constant=lambda n: str(float(n)))
+    return json.dumps(plain, indent=2, ensure_ascii=False)

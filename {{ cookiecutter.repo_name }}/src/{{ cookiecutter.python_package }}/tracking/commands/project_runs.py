@@ -21,7 +21,7 @@ from .. import client, code, config, database, names, provenance, redact
 # Tags of received runs and models.
 SOURCE_RUN_TAG, SOURCE_EXPERIMENT_TAG = "origin.run_id", "origin.experiment"
 INCOMPLETE_TAG, SOURCE_VERSIONS_TAG = "origin.incomplete", "origin.versions"
-WRITER_TAG = re.compile(r"data\..+\.run_id")
+WRITER_TAG = re.compile(r"data\.(.+)\.run_id")
 MADE_BY_KEDRO, NEWEST = "tags.`kedro.run_id` LIKE '%'", ["attributes.start_time DESC"]
 NO_SUCH_MODEL = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")
 Summary = dict[str, dict[str, str]]  # what may differ: by section, then by name
@@ -94,10 +94,9 @@ def resolve_run(given: str, experiment: str = "") -> Any:
     found = find_runs(given, experiment)
     if len(found) != 1:
         uri = redact.mask(os.environ["MLFLOW_TRACKING_URI"])
-        ids = " or ".join(run.info.run_id for run in found)
-        near = " or ".join(nearest_names(given, experiment)) if not found else ""
-        hint = f"did you mean {ids or near}?" if ids or near else ""
         many = "Several runs match" if found else "No run"
+        near = [run.info.run_id for run in found] or nearest_names(given, experiment)
+        hint = f"did you mean {' or '.join(near)}?" if near else ""
         hint = hint or "`kedro runs` lists the last."
         raise CommandError(f"{many} {given} at {uri}: {hint}")
     run_id = found[0].info.run_id
@@ -129,15 +128,13 @@ def find_runs(given: str, experiment: str) -> list[Any]:
                 raise
             return []
     everywhere = [known.experiment_id for known in client.search_experiments()]
-    searches = []
+    active, searches = ViewType.ACTIVE_ONLY, []
     if re.fullmatch(r"[0-9a-f]{4,32}", given):
-        by_id, by_source = "attributes.run_id", f"tags.`{SOURCE_RUN_TAG}`"
-        searches.append((everywhere, f"{by_id} LIKE '{given}%'", ViewType.ALL))
-        begins = f"{by_source} LIKE '{given}%'"
-        searches.append((everywhere, begins, ViewType.ACTIVE_ONLY))
+        begins = f"LIKE '{given}%'"
+        searches.append((everywhere, f"attributes.run_id {begins}", ViewType.ALL))
+        searches.append((everywhere, f"tags.`{SOURCE_RUN_TAG}` {begins}", active))
     if experiment and (text := names.quoted(given)):
-        by_name = f"attributes.run_name = {text}"
-        searches.append(([experiment], by_name, ViewType.ACTIVE_ONLY))
+        searches.append(([experiment], f"attributes.run_name = {text}", active))
     found = (client.search_runs(*search, max_results=2) for search in searches)
     return list(next(filter(None, found), []))
 
@@ -151,10 +148,24 @@ def nearest_names(given: str, experiment: str) -> list[str]:
         known += [f"models:/{model.name}@{alias}" for alias in model.aliases]
     for version in client.search_model_versions(max_results=1000):
         known.append(f"models:/{version.name}/{version.version}")
-    where = [experiment] if experiment else []
-    for run in client.search_runs(where, order_by=NEWEST) if where else []:
+    for run in client.search_runs([experiment], order_by=NEWEST) if experiment else ():
         known += [run.info.run_name or "", run.info.run_id[: max(8, len(given))]]
     return difflib.get_close_matches(given, known, 2)
+
+
+def children_of(run: Any) -> list[Any]:
+    """Return the child runs of a run in the store."""
+    from mlflow import search_runs
+
+    of_it = f"tags.`{names.PARENT_TAG}` = '{run.info.run_id}'"
+    return search_runs([run.info.experiment_id], of_it, output_format="list")
+
+
+def family_of(run: Any) -> Iterator[Any]:
+    """Yield a run of the store, its child runs, and theirs."""
+    yield run
+    for child in children_of(run):
+        yield from family_of(child)
 
 
 def read_artifact(run: Any, name: str) -> bytes:
@@ -179,7 +190,7 @@ def run_summary(run: Any) -> Summary:
         "parameters": dict(run.data.params),
         "metrics": {name: repr(value) for name, value in run.data.metrics.items()},
         "data": {used.dataset.name: used.dataset.digest for used in inputs},
-        "made by": {k[5:-7]: v for k, v in tags.items() if WRITER_TAG.fullmatch(k)},
+        "made by": {n[1]: v for k, v in tags.items() if (n := WRITER_TAG.fullmatch(k))},
         "packages": parse_packages(read_artifact(run, code.PACKAGES_FILE).decode()),
         "code": code_summary(tags),
     }

@@ -6,89 +6,20 @@ import re
 import signal
 import tempfile
 import zipfile
-from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import click
 from kedro.framework.cli import project as kedro_cli
+from omegaconf import OmegaConf
 
 from .. import active_run, code, datasets, parameters, provenance, redact
-from . import archive, formats, project_runs, reproduce, share
+from . import archive, formats, project_runs, reproduce
 from .project_runs import CommandError
 
-# As `kedro run` reads them.
-RUN_OPTIONS = {option.name: option for option in kedro_cli.run.params}
-PARSE_PARAMS = RUN_OPTIONS["params"].callback
-
-
-def local_summary(project: Path) -> project_runs.Summary:
-    """Return packages and code of this machine, like ``run_summary``."""
-    state = code.git_state(project)
-    if state.get("git.dirty") == "true":
-        state["git.diff"] = code.uncommitted_changes(project)[1]
-    installed = project_runs.parse_packages(code.installed_packages(project))
-    return {"packages": installed, "code": project_runs.code_summary(state)}
-
-
-def compare_outcome(old: Any, new: Any) -> Iterator[tuple[str, str, str]]:
-    """Yield metrics and models of both runs, and other differences."""
-    one, other = project_runs.run_summary(old), project_runs.run_summary(new)
-    models = model_fingerprints(old), model_fingerprints(new)
-    for then, now in ((one["metrics"], other["metrics"]), models):
-        for name in sorted(then.keys() | now.keys()):
-            yield name, then.get(name, "-"), now.get(name, "-")
-    yield from changes(one, other)
-
-
-def changes(
-    one: project_runs.Summary, other: project_runs.Summary
-) -> Iterator[tuple[str, str, str]]:
-    """Yield what was done differently: pipeline and status, parameters, data."""
-    for section, name, then, now in project_runs.differences(one, other):
-        if section in ("run", "parameters", "data"):
-            yield f"{section} {name}", then, now
-
-
-def variation_rows(old: Any, new: Any) -> list[tuple[str, str, str]]:
-    """Return what a variation has changed, and what has come of it."""
-    pair = project_runs.run_summary(old), project_runs.run_summary(new)
-    first = list(changes(*pair))
-    runners = [run.data.tags.get("kedro.runner", "-") for run in (old, new)]
-    decided = [run.data.tags.get("registry.decision", "-") for run in (old, new)]
-    first += [("runner", *runners)] if len(set(runners)) > 1 else []
-    rest = [row for row in compare_outcome(old, new) if row not in first]
-    return [*first, *rest, ("promotion", *decided)]
-
-
-def model_fingerprints(run: Any) -> dict[str, str]:
-    """Return a digest of each model's learnt parameters, by name."""
-    from mlflow import MlflowClient
-    from mlflow.artifacts import download_artifacts
-
-    found = {}
-    for output in run.outputs.model_outputs:
-        model = MlflowClient().get_logged_model(output.model_id)
-        with tempfile.TemporaryDirectory() as name:
-            place = Path(download_artifacts(model.artifact_location, dst_path=name))
-            files = [file for file in sorted(place.rglob("*")) if file.is_file()]
-            text = b"".join(map(fingerprint_file, files))
-        found[f"model {model.name}"] = datasets.md5(text)
-    return found
-
-
-def fingerprint_file(file: Path) -> bytes:
-    """Return the learnt content of a model's file, without times and places."""
-    if file.suffix in ("", ".yaml", ".txt"):
-        return b""
-    if file.suffix != ".skops":
-        return file.read_bytes()
-    with zipfile.ZipFile(file) as archive:
-        schema = re.sub(r'"__id__": \d+', "", archive.read("schema.json").decode())
-        for entry in archive.infolist():
-            schema = schema.replace(entry.filename, str(entry.CRC))
-    return schema.encode()
+# `kedro run` reads its --params by this function.
+PARSE_PARAMS = next(o.callback for o in kedro_cli.run.params if o.name == "params")
 
 
 @click.command()
@@ -133,81 +64,34 @@ def replay(
     """
     project = Path(metadata.project_path)
     changed = {name: value for name, value in varied.items() if value}
-    signal.signal(signal.SIGTERM, active_run.exit_on_sigterm)  # so that nothing is left
     file = Path(given) if given.endswith(".zip") else None
+    signal.signal(signal.SIGTERM, active_run.exit_on_sigterm)  # so that nothing is left
     with (
         project_runs.project_store(project, env, {} if file else None) as experiment,
         tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as name,
         ExitStack() as copies,
     ):
-        folder = Path(name)
-        run_id = receive_one(file, folder, experiment, trust) if file else given
+        uv = env_manager == "uv"
+        again = reproduce.Reproduction(project, Path(name), copies, uv, trust)
+        run_id = receive_one(file, Path(name), experiment, trust) if file else given
         old = project_runs.resolve_run(run_id, experiment)
-        about = reproduce.recorded_options(old, trust)
-        copy = copies.enter_context(
-            reproduce.recorded_code(
-                old, reproduce.needed(about), project, folder / "code"
-            )
-        )
-        lost = report_differences(old, about, project, copy)
-        about["run"] = vary(about["run"], changed)
+        copy = again.lay_out(old)
+        report_differences(copy, project)
+        makers = copy.find_makers()
         if dry_run:
-            reproduce.report_lost_inputs(lost, about)
             return
-        environment = reproduce.Environment(project, folder, env_manager == "uv", trust)
-        reproduce.remake_inputs(lost, about, copy, environment, copies)
-        tags = variation_of(old, changed) if changed else reproduce.replay_of(old)
-        new = environment.run_again(old, about, copy, tags)
-        ids = old.info.run_id[:8], new.info.run_id[:8]
+        again.remake_inputs(copy, makers)
+        copy.about["run"] = vary(copy.about["run"], changed)
+        new = again.run(copy, repetition_tags(old.info.run_id, changed))
         if changed and new.info.status != "FINISHED":
             raise CommandError(f"The variation has failed: run {new.info.run_id}.")
-        rows = variation_rows(old, new) if changed else list(compare_outcome(old, new))
+        rows = compare(old, new, bool(changed))
+    ids = old.info.run_id[:8], new.info.run_id[:8]
     click.echo(formats.table([("", *ids), *rows]))
-    if changed:
-        return
-    equal = all(one == other for _, one, other in rows)
-    click.echo("equal" if equal else "different")
-    raise SystemExit(not equal)
-
-
-def report_differences(
-    old: Any, about: dict[str, Any], project: Path, copy: Path
-) -> list[str]:
-    """Say what differs here from what a run recorded; return the inputs that do."""
-    data = {path: reproduce.digest_or_dash(copy / path) for path in about["inputs"]}
-    here, then = local_summary(project), project_runs.run_summary(old)
-    here, then = here | {"data": data}, then | {"data": about["inputs"]}
-    if differ := list(project_runs.differences(here, then)):
-        click.echo(formats.table([("", "", "here", "then"), *differ]))
-    else:
-        click.echo("Here everything is as it was then.")
-    return [path for path in data if data[path] != about["inputs"][path]]
-
-
-def vary(recorded: dict[str, Any], changed: dict[str, Any]) -> dict[str, Any]:
-    """Return the options of a run with others in their place; parameters are merged."""
-    params = parameters.expand_dotted(recorded.get("params", {}))
-    merged = {"params": merge(params, changed.get("params", {}))}
-    if "runner" in changed:  # which takes other arguments
-        recorded = {k: v for k, v in recorded.items() if k != "runner_params"}
-    return recorded | changed | (merged if "params" in changed else {})
-
-
-def merge(old: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
-    """Return nested parameters with others in their place."""
-    both = {
-        name: merge(old[name], value)
-        for name, value in new.items()
-        if isinstance(value, dict) and isinstance(old.get(name), dict)
-    }
-    return old | new | both
-
-
-def variation_of(old: Any, changed: dict[str, Any]) -> dict[str, str]:
-    """Return the tags of a variation: of which run, and what was changed."""
-    said = provenance.command_line(redact.mask_values(changed))
-    text = said.removeprefix("kedro run ")[:5000]
-    return {provenance.VARIATION_TAG: old.info.run_id, provenance.CHANGES_TAG: text}
+    if not changed:
+        equal = all(one == other for _, one, other in rows)
+        click.echo("equal" if equal else "different")
+        raise SystemExit(not equal)
 
 
 def receive_one(file: Path, folder: Path, experiment: str, trust: bool) -> str:
@@ -216,17 +100,110 @@ def receive_one(file: Path, folder: Path, experiment: str, trust: bool) -> str:
     Raises:
         CommandError: There is no such file, it holds several runs, or is not trusted.
     """
+    from . import record
+
     if not file.is_file():
         raise CommandError(f"There is no file {file}.")
     if not trust:
-        raise CommandError(
-            f"{file} is somebody else's code: receive it and look, or use --trust."
-        )
+        look = "receive it and look, or use --trust"
+        raise CommandError(f"{file} is somebody else's code: {look}.")
     (place := folder / "received").mkdir()
     found = archive.unpack(file, place, trust=True)
     if len(found) > 1:
-        raise CommandError(
-            f"{file} holds {len(found)} runs: receive it, then name one."
-        )
-    (run_id,) = share.import_all(found, experiment)
-    return run_id
+        several = f"{len(found)} runs: receive it, then name one"
+        raise CommandError(f"{file} holds {several}.")
+    return record.import_all(found, experiment)[0]
+
+
+def report_differences(copy: reproduce.Copy, project: Path) -> None:
+    """Say in what this machine differs from what a run has recorded."""
+    state = code.git_state(project)
+    if state.get("git.dirty") == "true":
+        state["git.diff"] = code.uncommitted_changes(project)[1]
+    here = {
+        "packages": project_runs.parse_packages(code.installed_packages(project)),
+        "code": project_runs.code_summary(state),
+        "data": copy.data,
+    }
+    then = project_runs.run_summary(copy.run) | {"data": copy.about["inputs"]}
+    if differ := list(project_runs.differences(here, then)):
+        click.echo(formats.table([("", "", "here", "then"), *differ]))
+    else:
+        click.echo("Here everything is as it was then.")
+
+
+def vary(recorded: dict[str, Any], changed: dict[str, Any]) -> dict[str, Any]:
+    """Return the options of a run with others in their place; parameters are merged."""
+    varied = recorded | changed
+    if "params" in changed:
+        own = parameters.expand_dotted(recorded.get("params", {}))
+        merged = OmegaConf.merge(own, changed["params"])
+        varied["params"] = OmegaConf.to_container(merged)
+    if "runner" in changed:  # which takes other arguments
+        varied.pop("runner_params", None)
+    return varied
+
+
+def repetition_tags(run_id: str, changed: dict[str, Any]) -> dict[str, str]:
+    """Return the tags of a replay; of a variation, they say what was changed."""
+    if not changed:
+        return {provenance.REPLAY_TAG: run_id}
+    said = provenance.command_line(redact.mask_values(changed))
+    text = said.removeprefix("kedro run ")[:5000]
+    return {provenance.VARIATION_TAG: run_id, provenance.CHANGES_TAG: text}
+
+
+def compare(old: Any, new: Any, varied: bool) -> list[tuple[str, ...]]:
+    """Return what two runs did differently, and what has come of it.
+
+    Args:
+        old: The recorded run.
+        new: The run that repeats it.
+        varied: Whether it was to differ; if not, runner and promotion are the same.
+    """
+    then, now = project_runs.run_summary(old), project_runs.run_summary(new)
+    rows: list[tuple[str, ...]] = [
+        (f"{section} {name}", *values)
+        for section, name, *values in project_runs.differences(then, now)
+        if section in ("run", "parameters", "data")
+    ]
+    runners = [run.data.tags.get("kedro.runner", "-") for run in (old, new)]
+    if varied and len(set(runners)) > 1:
+        rows.append(("runner", *runners))
+    models = model_fingerprints(old), model_fingerprints(new)
+    for one, other in ((then["metrics"], now["metrics"]), models):
+        for name in sorted(one.keys() | other.keys()):
+            rows.append((name, one.get(name, "-"), other.get(name, "-")))
+    if varied:
+        decisions = (run.data.tags.get("registry.decision", "-") for run in (old, new))
+        rows.append(("promotion", *decisions))
+    return rows
+
+
+def model_fingerprints(run: Any) -> dict[str, str]:
+    """Return a digest of each model's fitted parameters, by name."""
+    from mlflow import MlflowClient
+    from mlflow.artifacts import download_artifacts
+
+    found = {}
+    for output in run.outputs.model_outputs:
+        model = MlflowClient().get_logged_model(output.model_id)
+        with tempfile.TemporaryDirectory() as name:
+            place = Path(download_artifacts(model.artifact_location, dst_path=name))
+            files = [file for file in sorted(place.rglob("*")) if file.is_file()]
+            text = b"".join(map(fingerprint_file, files))
+        found[f"model {model.name}"] = datasets.md5(text)
+    return found
+
+
+def fingerprint_file(file: Path) -> bytes:
+    """Return the fitted content of a model's file, without times and places."""
+    if file.suffix in ("", ".yaml", ".txt"):
+        return b""
+    if file.suffix != ".skops":
+        return file.read_bytes()
+    with zipfile.ZipFile(file) as archive:
+        schema = re.sub(r'"__id__": \d+', "", archive.read("schema.json").decode())
+        for entry in archive.infolist():
+            schema = schema.replace(entry.filename, str(entry.CRC))
+    return schema.encode()

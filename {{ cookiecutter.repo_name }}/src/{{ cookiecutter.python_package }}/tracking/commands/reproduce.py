@@ -1,4 +1,4 @@
-"""Lay out the code, inputs and packages of a recorded run, and run it again."""
+"""Run a recorded run again: its options, packages and inputs."""
 
 from __future__ import annotations
 
@@ -9,16 +9,15 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import click
 
-from .. import code, datasets, names, provenance, recovery, redact
-from . import project_runs
+from .. import code, datasets, provenance, recovery, redact
+from . import checkout, project_runs
 from .project_runs import CommandError
 
 
@@ -27,141 +26,35 @@ def digest_or_dash(path: Path) -> str:
     return datasets.file_digest(path) if path.is_file() else "-"
 
 
-def replay_of(run: Any) -> dict[str, str]:
-    """Return the tags of a replay."""
-    return {provenance.REPLAY_TAG: run.info.run_id}
-
-
 def recorded_options(run: Any, trust: bool) -> dict[str, dict[str, str]]:
     """Return the recorded options and inputs of a run, if it can be repeated."""
-    run_id = run.info.run_id
+
+    def refuse(why: str) -> CommandError:
+        return CommandError(f"Run {run.info.run_id} {why}")
+
     written = project_runs.read_artifact(run, provenance.OPTIONS_FILE)
     if not written:
-        raise CommandError(
-            f"Run {run_id} does not say how to repeat it: it was not made by `kedro "
-            "run`, or by an older version of this project."
+        raise refuse(
+            "does not say how to repeat it: it was not made by `kedro run`, or by an "
+            "older version of this project."
         )
     if project_runs.SOURCE_RUN_TAG in run.data.tags and not trust:
-        raise CommandError(
-            f"Run {run_id} was received; its options and changes may do anything that "
-            f"you may: look at its artifacts in {provenance.FOLDER}, then use --trust."
+        raise refuse(
+            "was received; its options and changes may do anything that you may: look "
+            f"at its artifacts in {provenance.FOLDER}, then use --trust."
         )
     about = json.loads(written)
     if "kedro.skipped_nodes" in run.data.tags and not about["run"].get("node_names"):
-        raise CommandError(f"Run {run_id} has run no node: there is nothing to repeat.")
+        raise refuse("has run no node: there is nothing to repeat.")
     if redact.HIDDEN.encode() in written:
-        raise CommandError(
-            f"Run {run_id} had a secret parameter, which was not recorded."
-        )
+        raise refuse("had a secret parameter, which was not recorded.")
     conf = about["run"].get("conf_source", "")
     elsewhere = "://" in conf or Path(conf).is_absolute()
     if elsewhere and conf not in about["inputs"]:
-        raise CommandError(
-            f"Run {run_id} took its configuration from {conf}, which is not recorded."
-        )
+        raise refuse(f"took its configuration from {conf}, which is not recorded.")
     if provenance.RUNNER_TAG in run.data.tags:
         click.echo("The arguments of its runner are not recorded: it has none now.")
     return about
-
-
-def needed(about: dict[str, dict[str, str]]) -> list[str]:
-    """Return the files and folders that a run needs beside its code."""
-    conf = about["run"].get("conf_source")
-    return [*about["inputs"], *([conf] if conf else [])]
-
-
-def link_or_copy(target: Path, source: Path) -> None:
-    """Make a file or folder available elsewhere; Windows lets few users make links."""
-    try:
-        target.symlink_to(source, source.is_dir())
-    except OSError:
-        if source.is_dir():
-            shutil.copytree(source, target)
-        else:
-            shutil.copy2(source, target)
-
-
-@contextmanager
-def recorded_code(
-    run: Any, inputs: Iterable[str], project: Path, copy: Path
-) -> Iterator[Path]:
-    """Check out the code of a run in a temporary copy; yield the project there.
-
-    If the run was made outside git, it is the present code. What git does not keep is
-    taken from here: inputs, credentials, conf/local.
-    """
-    inside, tags = copy, run.data.tags
-    try:
-        if names.COMMIT_TAG in tags:
-            inside = check_out(run, project, copy)
-        else:
-            why = tags.get(names.NO_GIT_TAG)
-            where = f"where git refused ({why})" if why else "outside git"
-            click.echo(f"The run was made {where}: today's code is used.")
-            shutil.copytree(project / "src", copy / "src")
-            inputs = [*inputs, "pyproject.toml", "requirements.txt"]
-        folders = (project / name for name in ("conf", *inputs))
-        conf = [path.relative_to(project) for f in folders for path in f.rglob("*")]
-        for name in (*inputs, *map(str, conf)):
-            source, target = project / name, inside / name
-            if source.exists() and not target.exists():
-                target.parent.mkdir(parents=True, exist_ok=True)
-                link_or_copy(target, source)
-        yield inside
-    finally:
-        code.git(project, "worktree", "remove", "--force", str(copy))
-
-
-def check_out(run: Any, project: Path, copy: Path) -> Path:
-    """Check out the commit of a run, with the changes to it; return the project in it.
-
-    Raises:
-        CommandError: The commit or the changes cannot be had.
-    """
-    tags, quiet = run.data.tags, ("-c", f"core.hooksPath={os.devnull}")
-    commit = tags[names.COMMIT_TAG]
-    worktree = ("worktree", "add", "--detach", str(copy), commit)
-    _, why = code.try_git(project, *quiet, *worktree)
-    if not (copy / ".git").exists():
-        raise missing_commit(tags, project, why)
-    if tags.get(names.DIRTY_OUTSIDE_TAG) == "true":
-        click.echo(
-            "Files beside the project, in its repository, differed from the commit: "
-            "they are replayed as the commit has them."
-        )
-    if tags.get("git.dirty") == "true":
-        apply_changes(run, copy)
-    return copy / os.fsdecode(code.git(project, "rev-parse", "--show-prefix").strip())
-
-
-def missing_commit(tags: dict[str, str], project: Path, why: str) -> CommandError:
-    """Return the error that says why a commit cannot be checked out."""
-    commit = tags[names.COMMIT_TAG]
-    _, refusal = code.try_git(project, "rev-parse", "--git-dir")
-    if refusal:
-        return CommandError(f"Commit {commit[:12]} cannot be had: {refusal}")
-    if code.git(project, "cat-file", "-t", commit):
-        return CommandError(f"Commit {commit[:12]} cannot be laid out: {why}")
-    return CommandError(
-        f"Commit {commit[:12]} is not in this repository: fetch it from "
-        f"{tags.get('mlflow.source.git.repoURL', 'the remote')}, where it "
-        f"was on {tags.get('mlflow.source.git.branch', 'a branch')}."
-    )
-
-
-def apply_changes(run: Any, copy: Path) -> None:
-    """Apply the recorded changes to a checked-out commit."""
-    changes = project_runs.read_artifact(run, code.DIFF_FILE)
-    noted = run.data.tags.get("git.diff", "none")
-    if datasets.md5(changes) != noted:
-        raise CommandError(f"What differed from the commit is not recorded: {noted}.")
-    if changes:
-        command = ["git", "-C", str(copy), "apply", "--whitespace=nowarn", "-"]
-        done = subprocess.run(command, input=changes, capture_output=True)
-        if done.returncode:
-            raise CommandError(
-                f"git cannot apply {code.DIFF_FILE}: {done.stderr.decode()}"
-            )
 
 
 def recorded_environment(run: Any, folder: Path) -> str:
@@ -178,54 +71,15 @@ def recorded_environment(run: Any, folder: Path) -> str:
         done = subprocess.run(command, capture_output=True, text=True)
         if done.returncode:
             said = " ".join(re.sub(r"[^\x20-\x7e]", " ", done.stderr).split())
-            raise CommandError(
-                f"The packages cannot be had: {redact.mask(said)[-400:]}"
-            )
+            why = redact.mask(said)[-400:]
+            raise CommandError(f"The packages cannot be had: {why}")
     return python
-
-
-@dataclass
-class Environment:
-    """Where pipelines are run again.
-
-    Args:
-        project: The project's folder.
-        folder: A temporary folder.
-        uv: Whether an environment of the recorded packages is made for each run.
-        trust: Whether runs that somebody else has sent are run, too.
-    """
-
-    project: Path
-    folder: Path
-    uv: bool
-    trust: bool
-
-    def run_again(
-        self, old: Any, about: dict[str, Any], copy: Path, tags: dict[str, str]
-    ) -> Any:
-        """Run the pipeline in the copy, in a run made here, and return that run."""
-        place = Path(tempfile.mkdtemp(dir=self.folder))
-        (place / provenance.OPTIONS_FILE).write_text(
-            json.dumps({"run": about["run"]}), "utf-8"
-        )
-        options = f"--config={place / provenance.OPTIONS_FILE}"
-        python = recorded_environment(old, place) if self.uv else sys.executable
-        command = [python, "-m", "kedro", "run", options]
-        return run_again(old, command, copy, self.project, tags)
 
 
 def run_again(
     old: Any, command: list[str], copy: Path, project: Path, tags: dict[str, str]
 ) -> Any:
-    """Run the pipeline in the copy, in a run made here, and return that run.
-
-    Args:
-        old: The run that is repeated.
-        command: The command that runs the pipeline.
-        copy: The folder where it does.
-        project: The project's folder.
-        tags: Say of which run the new one is a replay or a variation.
-    """
+    """Repeat a run by a command in a copy of the project; return the new run."""
     from mlflow import MlflowClient
 
     client, where = MlflowClient(), old.info.experiment_id
@@ -256,56 +110,75 @@ def run_again(
     return new
 
 
-def report_lost_inputs(lost: list[str], about: dict[str, dict[str, str]]) -> None:
-    """Name the inputs that have changed, and the runs that can remake them.
+class Copy(NamedTuple):
+    """A recorded run whose code is laid out, with the inputs that are still here."""
 
-    Raises:
-        CommandError: No run is known that made an input.
-    """
-    for path in lost:
-        maker = about.get("made_by", {}).get(path, "")
-        if not re.fullmatch("[0-9a-f]{32}", maker):
-            raise CommandError(f"An input is not here as it was: {path}.")
-        click.echo(
-            f"{path} is not here as it was: run {maker}, which made it, is replayed."
-        )
+    run: Any
+    about: dict[str, Any]  # its recorded options and inputs
+    folder: Path  # the project's folder in the copy
+    data: dict[str, str]  # the digests of the inputs there
+
+    def find_makers(self) -> dict[str, str]:
+        """Return the run that made each input which is not here any more; say so.
+
+        Raises:
+            CommandError: No run is known that made an input.
+        """
+        inputs, known = self.about["inputs"], self.about.get("made_by", {})
+        lost = [path for path in inputs if inputs[path] != self.data[path]]
+        makers = {path: known.get(path, "") for path in lost}
+        for path, maker in makers.items():
+            if not re.fullmatch("[0-9a-f]{32}", maker):
+                raise CommandError(f"An input is not here as it was: {path}.")
+            said = f"run {maker}, which made it, is replayed"
+            click.echo(f"{path} is not here as it was: {said}.")
+        return makers
 
 
-def remake_inputs(
-    lost: list[str],
-    about: dict[str, dict[str, str]],
-    copy: Path,
-    environment: Environment,
-    copies: ExitStack,
-) -> None:
-    """Replay the runs that made inputs which are not here any more.
+@dataclass
+class Reproduction:
+    """Runs recorded pipelines again, each in a copy of its code."""
 
-    Raises:
-        CommandError: No such run is known, or it makes something else today.
-    """
-    report_lost_inputs(lost, about)
-    makers = {about["made_by"][path] for path in lost}
-    for number, maker in enumerate(sorted(makers)):
-        made = project_runs.resolve_run(maker)
-        options = recorded_options(made, environment.trust)
-        place = environment.folder / f"{copy.name}-{number}" / "code"
-        place.parent.mkdir()
-        inside = copies.enter_context(
-            recorded_code(made, needed(options), environment.project, place)
-        )
-        gone = [
-            p
-            for p, md5 in options["inputs"].items()
-            if digest_or_dash(inside / p) != md5
-        ]
-        remake_inputs(gone, options, inside, environment, copies)
-        environment.run_again(made, options, inside, replay_of(made))
-        for path in lost:
-            if about["made_by"][path] == maker:
-                (copy / path).unlink(missing_ok=True)
-                (copy / path).parent.mkdir(parents=True, exist_ok=True)
-                link_or_copy(copy / path, inside / path)
-                if digest_or_dash(copy / path) != about["inputs"][path]:
+    project: Path
+    folder: Path  # a temporary one
+    copies: ExitStack  # removes the copies at its end
+    uv: bool  # whether each run gets an environment of its recorded packages
+    trust: bool  # whether runs that somebody else has sent are run, too
+
+    def lay_out(self, run: Any) -> Copy:
+        """Return a copy of the project as it was for a run."""
+        about = recorded_options(run, self.trust)
+        place = Path(tempfile.mkdtemp(dir=self.folder)) / "code"
+        copy = checkout.recorded_code(run, about, self.project, place)
+        folder = self.copies.enter_context(copy)
+        data = {path: digest_or_dash(folder / path) for path in about["inputs"]}
+        return Copy(run, about, folder, data)
+
+    def run(self, copy: Copy, tags: dict[str, str]) -> Any:
+        """Run the pipeline of a copy; return the new run, which has the tags."""
+        place = Path(tempfile.mkdtemp(dir=self.folder))
+        options = place / provenance.OPTIONS_FILE
+        options.write_text(json.dumps({"run": copy.about["run"]}), "utf-8")
+        python = recorded_environment(copy.run, place) if self.uv else sys.executable
+        command = [python, "-m", "kedro", "run", f"--config={options}"]
+        return run_again(copy.run, command, copy.folder, self.project, tags)
+
+    def remake_inputs(self, copy: Copy, makers: dict[str, str]) -> None:
+        """Replay the runs that made inputs which are not here any more.
+
+        Raises:
+            CommandError: No such run is known, or it makes something else today.
+        """
+        for maker in sorted(set(makers.values())):
+            source = self.lay_out(project_runs.resolve_run(maker))
+            self.remake_inputs(source, source.find_makers())
+            self.run(source, {provenance.REPLAY_TAG: maker})
+            for path in (path for path in makers if makers[path] == maker):
+                target = copy.folder / path
+                target.unlink(missing_ok=True)
+                target.parent.mkdir(parents=True, exist_ok=True)
+                checkout.link_or_copy(target, source.folder / path)
+                if digest_or_dash(target) != copy.about["inputs"][path]:
                     raise CommandError(
                         f"Run {maker}, replayed, makes another {path} than then: the "
                         "input of this run cannot be had again."

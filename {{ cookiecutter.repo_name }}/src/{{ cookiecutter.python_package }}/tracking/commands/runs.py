@@ -91,18 +91,18 @@ def list_rows(found: list[Any], metrics: Any, params: Any) -> list[tuple[str, ..
     metrics = metrics or [next(filter(None, judged), "metric")]
     columns = "run", "started", "pipeline", "status", *metrics, *params, "commit", ""
     rows: list[tuple[str, ...]] = [columns]
-    for run in found:
-        info, tags, scores = run.info, run.data.tags, run.data.metrics
+    for run in map(describe, found):
+        scores = run["metrics"]
         rows.append(
             (
-                info.run_id[:8],
-                f"{datetime.fromtimestamp(info.start_time / 1e3):%Y-%m-%d %H:%M:%S}",
-                tags.get("kedro.pipeline", ""),
-                info.status,
+                run["run_id"][:8],
+                run["started"][:19].replace("T", " "),
+                run["pipeline"],
+                run["status"],
                 *(f"{scores[name]:.4g}" if name in scores else "" for name in metrics),
-                *(run.data.params.get(name, "") for name in params),
-                tags.get(names.COMMIT_TAG, "none")[:7],
-                "dirty" if tags.get("git.dirty") == "true" else "",
+                *(run["parameters"].get(name, "") for name in params),
+                (run["commit"] or "none")[:7],
+                "dirty" if run["dirty"] else "",
             )
         )
     return rows
@@ -110,15 +110,15 @@ def list_rows(found: list[Any], metrics: Any, params: Any) -> list[tuple[str, ..
 
 def describe(run: Any) -> dict[str, Any]:
     """Return a run for JSON."""
-    tags, started = run.data.tags, run.info.start_time / 1e3
+    tags, started = run.data.tags, datetime.fromtimestamp(run.info.start_time / 1e3)
     return {
         "run_id": run.info.run_id,
         "name": run.info.run_name,
-        "started": datetime.fromtimestamp(started).astimezone().isoformat(),
+        "started": started.astimezone().isoformat(),
         "pipeline": tags.get("kedro.pipeline", ""),
         "status": run.info.status,
-        "metrics": dict(run.data.metrics),
-        "parameters": dict(run.data.params),
+        "metrics": run.data.metrics,
+        "parameters": run.data.params,
         "commit": tags.get(names.COMMIT_TAG),
         "dirty": tags.get("git.dirty") == "true",
     }
@@ -145,10 +145,9 @@ def diff(metadata: Any, given: tuple[str, ...], format_: str, env: str | None) -
     found, left = list(project_runs.differences(*summaries)), not_compared(summaries)
     ids = [run.info.run_id for run in some]
     if format_ == "json":
-        keys = ("section", "name")
         each = [
-            dict(zip(keys, row, strict=False)) | {"values": list(row[2:])}
-            for row in found
+            {"section": section, "name": name, "values": values}
+            for section, name, *values in found
         ]
         content = {"runs": ids, "differences": each, "not_compared": left}
         click.echo(formats.to_json(content))
@@ -161,8 +160,8 @@ def diff(metadata: Any, given: tuple[str, ...], format_: str, env: str | None) -
 
 def not_compared(summaries: list[project_runs.Summary]) -> list[str]:
     """Return sentences about what a comparison leaves out."""
-    kinds = [
+    missing = [
         kind for kind in ("code", "packages") if not all(s[kind] for s in summaries)
     ]
-    said = f"Not every run has recorded its {' and '.join(kinds)}."
-    return [NOT_COMPARED, *([said] if kinds else [])]
+    said = f"Not every run has recorded its {' and '.join(missing)}."
+    return [NOT_COMPARED, said] if missing else [NOT_COMPARED]

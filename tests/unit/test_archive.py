@@ -1,4 +1,4 @@
-"""``tracking.commands.archive``: files that are refused, each with its line."""
+"""``tracking.commands.archive``: files of runs, and why one is refused."""
 
 import hashlib
 import io
@@ -60,7 +60,7 @@ class Zip:
 
     def __init__(self, entries: dict[str, bytes]) -> None:
         self.listed = json.loads(entries["record.json"])
-        self.record = self.listed["record"]
+        (self.record,) = self.listed["records"]
         self.entries = {k: v for k, v in entries.items() if k != "record.json"}
         self.extra: list[tuple[str | zipfile.ZipInfo, bytes]] = []
         self.info, self.data = self.record["run"]["info"], self.record["run"]["data"]
@@ -126,14 +126,14 @@ def flavours(about: dict) -> tuple[dict, dict]:
 
 HOSTILE = {
     # The file.
-    "no record": (lambda z: z.listed.pop("record"), "'record'"),
+    "no record": (lambda z: z.listed.pop("records"), "'records'"),
     "unknown version": (
         lambda z: z.listed.update(format=3),
         "another version of `kedro share`",
     ),
-    "no run": (lambda z: z.listed.update(format=2, records=[]), "it holds no run"),
+    "no run": (lambda z: z.listed.update(records=[]), "it holds no run"),
     "a bad run among several": (
-        lambda z: z.listed.update(format=2, records=[z.record, {"run": {}}]),
+        lambda z: z.listed["records"].append({"run": {}}),
         "'' is no id of a run",
     ),
     "absolute path": (lambda z: z.put("/etc/passwd", b"x"), "'/etc/passwd' is no path"),
@@ -330,10 +330,23 @@ def test_a_good_file_is_taken(tracking, good, tmp_path):
     Zip(good).write(tmp_path / "good.zip")
     folder = tmp_path / "folder"
     folder.mkdir()
-    ((record, _),) = tracking.commands.archive.unpack(tmp_path / "good.zip", folder)
+    (record,) = tracking.commands.archive.unpack(tmp_path / "good.zip", folder)
     assert record.run.data.metrics[0].value == 0.5
     found = {p.relative_to(folder).as_posix(): p.read_bytes() for p in files(folder)}
     assert found == {k: v for k, v in good.items() if k != "record.json"}
+
+
+def test_a_file_of_the_first_format_is_taken(tracking, good, tmp_path):
+    made = Zip(good)
+    (record,) = made.listed.pop("records")
+    made.listed |= {"format": 1, "record": record}
+    made.write(tmp_path / "old.zip")
+    (tmp_path / "folder").mkdir()
+    (found,) = tracking.commands.archive.unpack(
+        tmp_path / "old.zip", tmp_path / "folder"
+    )
+    assert found.folder == tmp_path / "folder"
+    assert found.run.data.metrics[0].value == 0.5
 
 
 def files(folder: Path) -> list[Path]:
@@ -437,3 +450,13 @@ def test_nothing_is_unpacked_outside_of_the_folder(
     except tracking_package.commands.project_runs.CommandError:
         pass
     assert {path.name for path in base.iterdir()} == {"made.zip", "folder"}
+
+
+def test_a_file_whose_name_is_no_path_everywhere_is_not_packed(tracking, tmp_path):
+    folder = tmp_path / "record"
+    folder.mkdir()
+    (folder / "a\\b").touch()
+    with pytest.raises(
+        tracking.commands.project_runs.CommandError, match="is no path on every system"
+    ):
+        tracking.commands.archive.pack([{}], folder, tmp_path / "run.zip")
