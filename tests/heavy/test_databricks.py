@@ -37,16 +37,18 @@ def test_the_wheel_runs_as_the_job_runs_it(project, kedro, fork, bin_, tmp_path)
     run(*install, site, wheel, cwd=tmp_path)
     machine.mkdir()
     shutil.copytree(project / "data" / "01_raw", volume)
+    shutil.copy(volume / "iris.csv", volume / "labelled_flowers.csv")
     file = project / "conf" / "databricks" / "globals.yml"
     file.write_text(re.sub("/Volumes/.*", str(volume), file.read_text()))
     conf = shutil.move(project / "conf", tmp_path / "conf")
     bundle = yaml.safe_load((project / "databricks.yml").read_text())
-    (settings,) = bundle["resources"]["jobs"].values()
+    jobs = bundle["resources"]["jobs"]
+    tasks = [task for job in jobs.values() for task in job["tasks"]]
     shutil.rmtree(project)
 
     env = {"PYTHONPATH": str(site), "PATH": path_of(bin_)}
     env["MLFLOW_TRACKING_URI"] = f"sqlite:///{tmp_path}/store.db"
-    for task in settings["tasks"]:
+    for task in tasks:
         wheel_task = task["python_wheel_task"]
         (found,) = metadata.distributions(
             name=wheel_task["package_name"], path=[str(site)]
@@ -58,16 +60,20 @@ def test_the_wheel_runs_as_the_job_runs_it(project, kedro, fork, bin_, tmp_path)
             for word in wheel_task["parameters"]
         ]
         fork.run(bin_ / "python", "-c", call, *words, cwd=machine, **env)
-    trained, scored = recorded(tmp_path, "store.db")
-    assert trained.status == scored.status == "FINISHED"
+    trained, scored, watched, monitored = runs = recorded(tmp_path, "store.db")
+    assert {run.status for run in runs} == {"FINISHED"}
     assert trained.experiment == f"/Shared/{PACKAGE}"
     assert trained.tags["kedro.env"] == "databricks"
     assert trained.tags["registry.version"] == f"models:/{MODEL}/1"
-    assert scored.tags["model.uri"] == f"models:/{MODEL}@champion"
+    for one in (scored, watched, monitored):
+        assert one.tags["model.uri"] == f"models:/{MODEL}@champion"
+    assert watched.tags["drift.verdict"] == "too few rows (6)"
+    assert monitored.metrics["monitor.rows"] == 150
     rows = (volume / "scored_flowers.csv").read_text().splitlines()
     assert len(rows) == len((volume / "new_flowers.csv").read_text().splitlines())
     assert {file.name for file in volume.iterdir()} == {
         "iris.csv",
+        "labelled_flowers.csv",
         "new_flowers.csv",
         "scored_flowers.csv",
     }

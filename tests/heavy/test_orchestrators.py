@@ -17,5 +17,5 @@ def test_kedro_airflow_makes_a_dag_that_airflow_takes(project, tmp_path):
     ask = f"from {PACKAGE}_dag import {PACKAGE}; print(*{PACKAGE}().task_ids)"
     done = run(airflow / "python", "-c", ask, cwd=tmp_path, **env)
     nodes = {"split-data", "train-model", "log-model", "predict", "report-accuracy"}
-    nodes |= {"draw-quality", "promote-model"}
+    nodes |= {"describe-training", "draw-confusion", "draw-quality", "promote-model"}
     assert set(done.stdout.splitlines()[-1].split()) == nodes

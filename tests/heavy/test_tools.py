@@ -30,13 +30,14 @@ def test_kedro_viz_shows_layers_and_previews(scored_project, workbench):
             node |= get_json(f"{url}/api/nodes/{node['id']}")
     layers = {name: node["layer"] for name, node in data.items()}
     assert layers["iris"] == layers["new_flowers"] == "raw"
-    assert None not in layers.values()
+    # What is only in memory has no catalog entry to name its layer.
+    assert {name for name, layer in layers.items() if not layer} == {"watch"}
     previews = {name: node.get("preview") for name, node in data.items()}
     assert previews["new_flowers"]["columns"][0] == "flower"
     assert len(previews["new_flowers"]["data"]) == len(previews["iris"]["data"]) == 5
     assert "species" in previews["scored_flowers"]["columns"]
     # A pickle has no picture.
-    assert {name for name, shown in previews.items() if not shown} == {"model"}
+    assert {name for name, shown in previews.items() if not shown} == {"model", "watch"}
 
 
 def test_plain_uv_sync_brings_what_tests_need(project):

@@ -248,6 +248,18 @@ def test_what_only_one_has_is_told(tracking, old_run, project):
     assert found["data iris"][1] == "-"
 
 
+def test_what_mlflow_run_has_logged_of_mlproject_is_no_difference(tracking, old_run):
+    mlflow.MlflowClient().set_tag(
+        old_run.info.run_id, "mlflow.project.entryPoint", "main"
+    )
+    mlflow.MlflowClient().log_param(old_run.info.run_id, "C", "1.0")
+    launched = mlflow.get_run(old_run.info.run_id)
+    rows = tracking.commands.replay.compare(launched, old_run, False)
+    assert all(one == other for _, one, other in rows)
+    rows = tracking.commands.replay.compare(old_run, launched, False)
+    assert ("parameters C", "-", "1.0") in rows
+
+
 def test_files_that_say_when_and_where_do_not_count(tracking, tmp_path):
     for name in ("MLmodel", "conda.yaml", "requirements.txt"):
         (file := tmp_path / name).write_text("now and here")

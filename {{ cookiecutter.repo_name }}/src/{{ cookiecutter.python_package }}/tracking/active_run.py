@@ -204,7 +204,7 @@ def open_run(
         # The launcher's run decides the experiment, whatever its name says.
         os.environ.pop("MLFLOW_EXPERIMENT_NAME", None)
         run = mlflow.start_run()
-        if "mlflow.project.entryPoint" not in run.data.tags:
+        if names.ENTRY_POINT_TAG not in run.data.tags:
             return run, "other", None
         experiment, run_id = run.info.experiment_id, run.info.run_id
         pending = recovery.PendingRun(project, uri, experiment, run_id)

@@ -13,6 +13,7 @@ COMMIT_TAG = "mlflow.source.git.commit"
 NO_GIT_TAG = "git.unavailable"  # says why there is no commit
 DIRTY_OUTSIDE_TAG = "git.dirty_outside"  # files beside the project have changed
 PARENT_TAG = "mlflow.parentRunId"
+ENTRY_POINT_TAG = "mlflow.project.entryPoint"  # of a run that `mlflow run` has opened
 MISSING_TAG = "record.missing"  # lists what could not be logged
 PACKAGE_VARIABLE = "KEDRO_PACKAGE_NAME"  # the project's package, for spawned workers
 node_namespace: ContextVar[str | None] = ContextVar("namespace", default=None)

@@ -14,7 +14,7 @@ import click
 from kedro.framework.cli import project as kedro_cli
 from omegaconf import OmegaConf
 
-from .. import active_run, code, datasets, parameters, provenance, redact
+from .. import active_run, code, datasets, names, parameters, provenance, redact
 from . import archive, formats, project_runs, reproduce
 from .project_runs import CommandError
 
@@ -162,6 +162,9 @@ def compare(old: Any, new: Any, varied: bool) -> list[tuple[str, ...]]:
         varied: Whether it was to differ; if not, runner and promotion are the same.
     """
     then, now = project_runs.run_summary(old), project_runs.run_summary(new)
+    if names.ENTRY_POINT_TAG in old.data.tags:  # MLflow has added those of MLproject
+        ours = now["parameters"].keys()
+        then["parameters"] = {k: v for k, v in then["parameters"].items() if k in ours}
     rows: list[tuple[str, ...]] = [
         (f"{section} {name}", *values)
         for section, name, *values in project_runs.differences(then, now)
