@@ -167,6 +167,7 @@ src/{PACKAGE}/tracking/redact.py
 src/{PACKAGE}/tracking/registry.py
 src/{PACKAGE}/tracking/search.py
 src/{PACKAGE}/tracking/secret_names.py
+src/{PACKAGE}/tracking/secret_patterns.py
 src/{PACKAGE}/tracking/training_rows.py
 tests/conftest.py
 tests/test_nodes.py

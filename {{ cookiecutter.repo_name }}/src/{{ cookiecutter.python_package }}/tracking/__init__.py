@@ -4,7 +4,8 @@ Put ``MLflowRunHooks()`` into the ``HOOKS`` of ``settings.py``; it works in any 
 project and imports nothing from the project around it. Nodes may use the other names
 below. The modules, from the bottom up; each imports only from those before it:
 
-- ``redact``, ``secret_names``: hide secrets in everything that is recorded
+- ``secret_names``, ``secret_patterns``, ``redact``: hide secrets in everything that is
+  recorded
 - ``environment``: MLflow's environment variables, set by the user or by us
 - ``database``, ``client``, ``config``: the tracking store; connecting; ``mlflow.yml``
 - ``data_locks``: a run's files are its own while it runs

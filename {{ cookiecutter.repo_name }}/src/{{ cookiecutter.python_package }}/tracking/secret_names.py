@@ -81,3 +81,10 @@ def is_some_key(name: str) -> bool:
     """Tell whether a name is secret only because it ends in ``key``."""
     words = words_of(name)
     return words[-1:] == [KEY] and not re.search(rf"(?:{SECRETS})$", "_".join(words))
+
+
+def secret_name(key: Any, above: str = "") -> str:
+    """Return the secret name that a value has, or that its mapping stands below."""
+    if is_secret(key):
+        return str(key)
+    return "" if is_some_key(above) else above
