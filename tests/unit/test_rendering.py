@@ -155,6 +155,7 @@ src/{PACKAGE}/tracking/datasets.py
 src/{PACKAGE}/tracking/drift.py
 src/{PACKAGE}/tracking/environment.py
 src/{PACKAGE}/tracking/failures.py
+src/{PACKAGE}/tracking/file_notes.py
 src/{PACKAGE}/tracking/hooks.py
 src/{PACKAGE}/tracking/models.py
 src/{PACKAGE}/tracking/monitoring.py

@@ -8,7 +8,7 @@ below. The modules, from the bottom up; each imports only from those before it:
   recorded
 - ``environment``: MLflow's environment variables, set by the user or by us
 - ``database``, ``client``, ``config``: the tracking store; connecting; ``mlflow.yml``
-- ``data_locks``: a run's files are its own while it runs
+- ``file_notes``, ``data_locks``: which run wrote a file; a run's files are its own
 - ``names``, ``parameters``, ``catalog_files``, ``datasets``, ``code``, ``provenance``,
   ``artifacts``, ``failures``: what is recorded of a run
 - ``recovery``: ends runs whose process died

@@ -11,7 +11,7 @@ from kedro.io import AbstractVersionedDataset, CachedDataset, DatasetError, Vers
 from kedro.pipeline import Pipeline
 from kedro.runner import SequentialRunner
 
-from . import data_locks
+from . import file_notes
 
 
 class DataFile(NamedTuple):
@@ -20,7 +20,7 @@ class DataFile(NamedTuple):
     path: Path
     versioned: bool
     digest: str = ""  # MD5 of an input
-    signature: data_locks.Signature | None = None  # when it was digested
+    signature: file_notes.Signature | None = None  # when it was digested
 
 
 def catalog_entry(name: str, catalog: Any) -> dict[str, Any]:
@@ -104,7 +104,7 @@ def saved_files(
     return {
         name: file
         for name, file in found.items()
-        if file and (file.versioned or data_locks.resolve(file.path) in written)
+        if file and (file.versioned or file_notes.resolve(file.path) in written)
     }
 
 

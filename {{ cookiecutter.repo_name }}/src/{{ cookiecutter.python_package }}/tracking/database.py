@@ -41,6 +41,17 @@ def sqlite_file(uri: str) -> Path | None:
     return Path(file[1]) if file else None
 
 
+def open_lock(file: Path, timeout: float) -> sqlite3.Connection:
+    """Open a SQLite file that is used as a lock, by any thread, with own transactions.
+
+    Args:
+        file: The file; it is created where it is missing.
+        timeout: For how many seconds to wait while another process has locked it.
+    """
+    options: Any = {"isolation_level": None, "check_same_thread": False}
+    return sqlite3.connect(file, timeout=timeout, **options)
+
+
 @contextmanager
 def database_lock(uri: str) -> Iterator[None]:
     """Let one process at a time use a database: MLflow creates tables without a lock.
@@ -50,8 +61,7 @@ def database_lock(uri: str) -> Iterator[None]:
     """
     if file := sqlite_file(uri):
         file.parent.mkdir(parents=True, exist_ok=True)
-        lock = sqlite3.connect(f"{file}.lock", timeout=300, isolation_level=None)
-        with closing(lock):
+        with closing(open_lock(Path(f"{file}.lock"), timeout=300)) as lock:
             lock.execute("BEGIN EXCLUSIVE")
             yield
     elif uri.startswith(DATABASES):

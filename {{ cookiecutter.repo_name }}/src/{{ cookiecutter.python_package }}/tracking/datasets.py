@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sized
 from pathlib import Path
 from typing import Any
 
-from . import catalog_files, data_locks, database, names, redact
+from . import catalog_files, database, file_notes, names, redact
 
 logger = logging.getLogger(__name__)
 
@@ -45,7 +45,7 @@ def input_files(
     found: dict[str, catalog_files.DataFile | None] = {}
     for name in catalog_files.external_inputs(pipeline):
         if file := catalog_files.dataset_file(name, catalog):
-            before = data_locks.signature(file.path)
+            before = file_notes.signature(file.path)
             file = file._replace(digest=file_digest(file.path), signature=before)
         found[name] = file
     return found
@@ -58,7 +58,7 @@ def find_writers(files: Mapping[str, catalog_files.DataFile | None]) -> dict[str
     """
     found = {}
     for name, file in files.items():
-        if file and (run_id := data_locks.writing_run(file.path)):
+        if file and (run_id := file_notes.writing_run(file.path)):
             found[name] = run_id
     if len(set(found.values())) > 1 or any(" " in run for run in found.values()):
         said = ", ".join(f"{name} from {run}" for name, run in found.items())
@@ -79,7 +79,7 @@ def check_unchanged(
     """Tell whether a file is as it was when it was digested; if not, tag the run."""
     from mlflow import MlflowClient
 
-    if not file or data_locks.signature(file.path) == file.signature:
+    if not file or file_notes.signature(file.path) == file.signature:
         return True
     logger.warning("%s has changed while the run read it.", file.path)
     why = "unknown: the file changed while the run read it"
