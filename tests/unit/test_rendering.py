@@ -161,6 +161,7 @@ src/{PACKAGE}/tracking/models.py
 src/{PACKAGE}/tracking/monitoring.py
 src/{PACKAGE}/tracking/names.py
 src/{PACKAGE}/tracking/parameters.py
+src/{PACKAGE}/tracking/pending_runs.py
 src/{PACKAGE}/tracking/promotion.py
 src/{PACKAGE}/tracking/provenance.py
 src/{PACKAGE}/tracking/recovery.py

@@ -11,7 +11,7 @@ below. The modules, from the bottom up; each imports only from those before it:
 - ``file_notes``, ``data_locks``: which run wrote a file; a run's files are its own
 - ``names``, ``parameters``, ``catalog_files``, ``datasets``, ``code``, ``provenance``,
   ``artifacts``, ``failures``: what is recorded of a run
-- ``recovery``: ends runs whose process died
+- ``pending_runs``, ``recovery``: ends runs whose process died
 - ``active_run``, ``hooks``: open, join and end the run at Kedro's moments
 - ``training_rows``, ``models``, ``registry``, ``promotion``: models and the champion
 - ``column_counts``, ``drift``, ``monitoring``: does a deployed model meet what it was

@@ -151,6 +151,7 @@ class ActiveRun:
             if self.in_workers and status != "FINISHED":
                 self.pending.set_unsure(True)
             if ended and self.pending.unsure:
+                end_orphans = recovery.end_orphan_runs
                 calls.attempt("the end of its duplicates", end_orphans, last=True)
             done = ended and self.opened_by == "us" and not self.pending.unsure
             self.pending.close(done=done)
@@ -255,13 +256,6 @@ def exit_on_sigterm(signum: int, _frame) -> None:
     for child in multiprocessing.active_children():
         child.terminate()
     raise SystemExit(128 + signum)
-
-
-def end_orphans(run_id: str) -> None:
-    """End what a lost answer has left so far; the next start looks again."""
-    from mlflow import MlflowClient
-
-    recovery.end_orphan_runs(MlflowClient().get_run(run_id), every_child=False)
 
 
 def install_exit_handlers(end_open_runs: Callable[[], None]) -> None:
