@@ -1,9 +1,13 @@
 """``tracking.artifacts``: files that the catalog wants logged."""
 
+from datetime import datetime, timezone
+
 import pytest
 from kedro.io import DataCatalog
 from kedro.pipeline import Node, Pipeline
 from runs import recorded
+
+LONG_AGO = datetime(2000, 1, 1, tzinfo=timezone.utc)
 
 
 def copy(value):
@@ -40,7 +44,7 @@ def test_a_file_is_an_artifact_if_its_entry_asks_and_it_is_small(
     saved = tracking.catalog_files.saved_files(
         "now", [tmp_path / "out.txt"], pipeline, catalog
     )
-    options = {"kedro_id": "now", "started": 0.0, "complete": True}
+    options = {"kedro_id": "now", "started": LONG_AGO, "complete": True}
     for artifact in tracking.artifacts.requested(
         {}, saved, pipeline, catalog, **options
     ):

@@ -11,6 +11,7 @@ import sys
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -32,28 +33,17 @@ logger = logging.getLogger(__name__)
 
 @dataclass
 class ActiveRun:
-    """The MLflow run of a pipeline run that is under way.
+    """The MLflow run of a pipeline run that is under way."""
 
-    Args:
-        kedro_id: Kedro's id of the pipeline run.
-        mlflow_id: The id of the MLflow run.
-        opened_by: "us"; "mlflow run"; "caller", in this process; or "other", by the
-            variable MLFLOW_RUN_ID.
-        pipeline: The nodes that are to run.
-        catalog: Their datasets.
-        started: In seconds since 1970, before it was opened.
-        locks: The locks on its files.
-        pending: The file by which the next start can end it, if it is ours to end.
-    """
-
-    kedro_id: str
+    kedro_id: str  # Kedro's id of the pipeline run
     mlflow_id: str
+    # "us"; "mlflow run"; "caller", in this process; or "other", by MLFLOW_RUN_ID
     opened_by: str
-    pipeline: Any
+    pipeline: Any  # the nodes that are to run
     catalog: Any
-    started: float
+    started: datetime  # a time before it was opened
     locks: data_locks.DataLocks
-    pending: recovery.PendingRun | None = None
+    pending: recovery.PendingRun | None = None  # if it is ours to end
     in_workers: bool = False  # nodes run in other processes
     inputs: dict[str, catalog_files.DataFile | None] = field(default_factory=dict)
     unread: set[str] = field(default_factory=set)  # inputs that are not logged yet
@@ -103,9 +93,6 @@ class ActiveRun:
                 calls.attempt("its failure", self._log_failure, error)
             if status != "KILLED":
                 self._log_data(calls, complete=status == "FINISHED")
-            if calls.missing:
-                prepend = datasets.prepend_missing
-                calls.attempt("what was missing before", prepend, calls.missing)
             calls.report_failures()
         except BaseException:  # Ctrl-C
             calls.until = 0.0
@@ -131,16 +118,10 @@ class ActiveRun:
             self.kedro_id, self.locks.written(), self.pipeline, self.catalog
         )
         self.versioned = [file.path for file in saved.values() if file.versioned]
-        requested = artifacts.requested(
-            self.inputs,
-            saved,
-            self.pipeline,
-            self.catalog,
-            kedro_id=self.kedro_id,
-            started=self.started,
-            complete=complete,
-        )
-        for artifact in requested:
+        about = {"kedro_id": self.kedro_id, "started": self.started}
+        for artifact in artifacts.requested(
+            self.inputs, saved, self.pipeline, self.catalog, complete=complete, **about
+        ):
             what = f"the artifact of {artifact.name}"
             calls.attempt(what, artifacts.log, artifact)
 
@@ -183,12 +164,7 @@ class ActiveRun:
 def open_run(
     settings: dict[str, Any], project: Path, tags: dict[str, str]
 ) -> tuple[Any, str, recovery.PendingRun | None]:
-    """Join the caller's run, or open one.
-
-    Args:
-        settings: The contents of mlflow.yml.
-        project: The project's folder.
-        tags: The tags of a new run.
+    """Join the caller's run, or open one with these tags, where mlflow.yml says.
 
     Returns:
         The MLflow run, who has opened it, and its pending file if it is ours to end.

@@ -132,13 +132,19 @@ class BestEffortCalls:
 
     def report_failures(self) -> None:
         """List in the log, and in a tag of the run, what could not be logged."""
-        from mlflow import MlflowClient
-
         if self.missing:
             said = "; ".join(self.missing)
             logger.error("MLflow did not take all of run %s: %s", self.run_id, said)
-            tag = (names.MISSING_TAG, said[:5000])
-            self.attempt("what is missing", MlflowClient().set_tag, *tag)
+            self.attempt("what is missing", add_missing, said)
+
+
+def add_missing(run_id: str, said: str) -> None:
+    """Add to the tag of a run that lists what could not be logged."""
+    from mlflow import MlflowClient
+
+    before = MlflowClient().get_run(run_id).data.tags.get(names.MISSING_TAG)
+    text = f"{before}; {said}" if before else said
+    MlflowClient().set_tag(run_id, names.MISSING_TAG, text[: names.MAX_TAG])
 
 
 def log_run_url(run: Any) -> None:

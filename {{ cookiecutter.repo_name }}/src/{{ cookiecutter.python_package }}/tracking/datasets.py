@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sized
 from pathlib import Path
 from typing import Any
 
-from . import catalog_files, database, file_notes, names, redact
+from . import catalog_files, client, database, file_notes, names, redact
 
 logger = logging.getLogger(__name__)
 
@@ -91,31 +91,17 @@ def log_input_or_warn(
     run_id: str, name: str, file: catalog_files.DataFile | None, table: Any
 ) -> None:
     """Log an input; if that fails, say so in the log and in a tag."""
-    from mlflow import MlflowClient
-
     try:
         log_input(run_id, name, file, table)
     except Exception as error:  # the pipeline needs no description of its input
         said = f"the input {name}: {redact.first_line(error)}"
         logger.warning("Run %s goes on, but lacks %s", run_id, said)
         try:
-            missing = [said]
-            prepend_missing(run_id, missing)
-            MlflowClient().set_tag(
-                run_id, names.MISSING_TAG, "; ".join(missing)[: names.MAX_TAG]
-            )
+            client.add_missing(run_id, said)
         except Exception as again:
             logger.warning(
                 "Its tag %s, too: %s", names.MISSING_TAG, redact.first_line(again)
             )
-
-
-def prepend_missing(run_id: str, missing: list[str]) -> None:
-    """Prepend what the run's tag already lists as missing."""
-    from mlflow import MlflowClient
-
-    if said := MlflowClient().get_run(run_id).data.tags.get(names.MISSING_TAG):
-        missing.insert(0, said)
 
 
 def log_input(
