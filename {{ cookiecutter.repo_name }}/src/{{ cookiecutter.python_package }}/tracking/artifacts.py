@@ -76,9 +76,9 @@ def requested(
         saved: The local files that it has saved.
         pipeline: The nodes that were to run.
         catalog: Their datasets.
-        kedro_id: Kedro's id of the run, by which versioned files are named.
-        started: When it began.
-        complete: Whether all nodes have run.
+        kedro_id: By which versioned files are named.
+        started: Older files in a folder are left out.
+        complete: Whether all nodes have run, so that all files have to be there.
     """
     for name in (*inputs, *sorted(pipeline.all_outputs())):
         config = catalog_files.catalog_entry(name, catalog)

@@ -93,11 +93,8 @@ def saved_files(
 ) -> dict[str, DataFile]:
     """Return the local files that the pipeline has saved, by dataset.
 
-    Args:
-        kedro_id: Kedro's id of the run, by which versioned files are named.
-        written: The other files that it has written.
-        pipeline: The nodes that were to run.
-        catalog: Their datasets.
+    They are versioned ones, which Kedro names by its id of the run, and those that the
+    run has ``written``.
     """
     names = sorted(pipeline.all_outputs())
     found = {name: dataset_file(name, catalog, kedro_id) for name in names}

@@ -41,22 +41,14 @@ class TrackingError(ClickException):
 
 @contextmanager
 def http_timeouts(settings: dict[str, str], override: bool = False) -> Iterator[None]:
-    """Set time-outs and retries within a ``with`` block.
-
-    Args:
-        settings: Variables of MLflow.
-        override: Whether they replace those that the user has set.
-    """
+    """Set variables of MLflow within a block; the user's only with ``override``."""
     names = [name for name in settings if override or not environment.user_env(name)]
     before = {name: os.environ[name] for name in names}
-    put = os.environ.__setitem__ if override else environment.set_env
-    for name in names:
-        put(name, settings[name])
+    os.environ.update({name: settings[name] for name in names})
     try:
         yield
     finally:
-        for name, value in before.items():
-            put(name, value)
+        os.environ.update(before)
 
 
 @contextmanager
@@ -101,9 +93,7 @@ def verify_store(project: Path) -> Iterator[None]:
 class BestEffortCalls:
     """Calls at the end of a run: each may fail; they stop after about a minute.
 
-    Args:
-        run_id: The MLflow run, the first argument of every call.
-        policy: How long each may wait.
+    The id of the run is their first argument; the policy says how long each may wait.
     """
 
     def __init__(self, run_id: str, policy: dict[str, str]) -> None:

@@ -73,13 +73,10 @@ def read_timeout(config: Mapping[str, Any]) -> float | None:
 
 
 class DataLocks:
-    """The locks of one pipeline run.
+    """The locks of one pipeline run, on the local files that it writes and reads.
 
-    Args:
-        writes: The local files that it will write.
-        reads: The local files that it will read, and does not write before.
-        joined: The ids of the MLflow runs that it runs within: it does not wait for
-            their locks, for they wait for it.
+    It does not wait for the locks of the MLflow runs that it has ``joined``, for they
+    wait for it.
     """
 
     def __init__(
@@ -98,11 +95,9 @@ class DataLocks:
     def acquire(self, timeout: float | None) -> None:
         """Lock all files, in one order for all runs, or none.
 
-        Args:
-            timeout: For how many seconds to wait; None for as long as it takes.
-
         Raises:
-            ClickException: A file was in use for longer; says by which run.
+            ClickException: A file was in use for longer than ``timeout`` seconds; says
+                by which run. None waits for as long as it takes.
         """
         until = time.monotonic() + (float("inf") if timeout is None else timeout)
         thread = f"{process_name()}:{threading.get_ident()}"
@@ -130,11 +125,7 @@ class DataLocks:
         return [path for path, was in before if signature(path) not in (was, None)]
 
     def release(self, versioned: Iterable[Path] = ()) -> None:
-        """Note which files this run has written, and unlock them.
-
-        Args:
-            versioned: Files that it has written besides, which need no lock.
-        """
+        """Note which files this run has written, also ``versioned`` ones; unlock."""
         run_id = self._holder.get("run_id")
         written = {*self.written(), *versioned} if run_id else set()
         for path in written | (self._writes & self._locked.keys()):

@@ -56,12 +56,8 @@ def store_key(uri: str, project: Path) -> str:
 class PendingRun:
     """The file of a run that this process has to end.
 
-    Args:
-        project: The project's folder.
-        uri: The address of the store.
-        experiment: The id of the experiment.
-        run_id: The id of a run that exists already; without it, the run is about to be
-            created with the tag ``creation.id``, whose value is ``creation``.
+    Without a ``run_id``, the run is about to be created with the tag ``creation.id``,
+    whose value is ``creation``.
     """
 
     open_files: dict[str, PendingRun] = {}  # of this process, by run

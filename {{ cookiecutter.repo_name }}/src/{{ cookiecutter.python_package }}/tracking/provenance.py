@@ -62,11 +62,6 @@ def without_skipped(
 ) -> tuple[dict[str, Any], dict[str, str]]:
     """Name the nodes that run if ``--only-missing-outputs`` skips some of them.
 
-    Args:
-        run_params: The options of the run.
-        pipeline: The nodes that were asked for.
-        planned: Those that run.
-
     Returns:
         The options with the names of the nodes, and a tag with those of the others.
     """
@@ -83,10 +78,7 @@ def reproduction(
 ) -> tuple[dict[str, str], dict[str, bytes]]:
     """Return tags and artifacts by which a run can be reproduced.
 
-    Args:
-        run_params: The options of the run, as for ``run_tags``.
-        inputs: The files that it reads, by dataset.
-        dirty: Whether files differ from the commit.
+    The options are those of ``run_tags``; ``dirty`` if files differ from the commit.
     """
     project = Path(run_params["project_path"])
     options = run_options(run_params, inputs)
@@ -224,11 +216,7 @@ def log_all(
 
 
 def replay_tags(varied: bool = False) -> dict[str, str]:
-    """Return the tags of the active run, if it repeats another.
-
-    Args:
-        varied: Also if it repeats it with changes.
-    """
+    """Return the tags of the active run, if it repeats another; maybe with changes."""
     import mlflow
 
     wanted = {REPLAY_TAG, VARIATION_TAG} if varied else {REPLAY_TAG}

@@ -25,11 +25,7 @@ from .pending_runs import FOLDER, PendingRun, Row, remove, store_key
 
 CREATION_TAG = "creation.id"  # of every run that we create; no other run has its value
 MAX_SECONDS = 10  # for the recovery of all runs
-NOT_IN_STORE = (
-    "RESOURCE_DOES_NOT_EXIST",
-    "INVALID_PARAMETER_VALUE",
-    "INVALID_STATE",
-)
+NOT_IN_STORE = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE", "INVALID_STATE")
 
 logger = logging.getLogger(__name__)
 
@@ -44,9 +40,6 @@ def creating_child_runs(parent: Any) -> Iterator[dict[str, str]]:
     """Yield the tags of child runs; end those that a lost answer has left open.
 
     If the block fails, or an answer may still come, the next start looks again.
-
-    Args:
-        parent: The MLflow run.
     """
     run_id, began = parent.info.run_id, time.monotonic()
     pending = PendingRun.open_files.get(run_id)
@@ -106,10 +99,8 @@ def resume(run: Any) -> Any:
 def finish_interrupted_runs(project: Path, uri: str, joined: str | None) -> None:
     """Finish the runs of this folder whose processes are gone.
 
-    Args:
-        project: The project's folder.
-        uri: The store that this process uses; runs of other stores have to wait.
-        joined: The run that this process continues.
+    Runs of other stores than this one have to wait; ``joined`` is the run that this
+    process continues.
     """
     until = time.monotonic() + MAX_SECONDS
     for path in sorted((project / FOLDER).glob("*.db")):
@@ -170,11 +161,9 @@ def set_status(run_id: str, row: Row) -> None:
 
 
 def end_orphan_runs(run_id: str, *, every_child: bool = False) -> None:
-    """End duplicates of a run, and the child runs that it has left open.
+    """End duplicates of a run, and those child runs of ours that it has left open.
 
-    Args:
-        run_id: The MLflow run.
-        every_child: Whether also those end that we have not created.
+    With ``every_child``, those that we have not created end, too.
     """
     from mlflow import MlflowClient
 
@@ -188,12 +177,9 @@ def end_orphan_runs(run_id: str, *, every_child: bool = False) -> None:
 
 
 def end_runs(experiment: str, which: str, keep: str = "") -> None:
-    """End runs that are still running; those without metrics go to MLflow's trash.
+    """End the runs of a filter that are still running, except for one to keep.
 
-    Args:
-        experiment: The id of their experiment.
-        which: A filter of MLflow's.
-        keep: The id of a run that is left alone.
+    Those without metrics go to MLflow's trash.
     """
     from mlflow import MlflowClient
     from mlflow.exceptions import MlflowException

@@ -42,9 +42,7 @@ ITEM = re.compile(
 def mask_values(values: Any, name: str = "") -> Any:
     """Return nested values without secrets, as dictionaries, lists and plain values.
 
-    Args:
-        values: A value, with all that is in it.
-        name: The secret name that it stands below, if any.
+    ``name`` is the secret name that they stand below, if any.
     """
     values = as_plain(values)
     if isinstance(values, dict):
@@ -81,30 +79,19 @@ def code(text: str) -> str:
     return hide_all(text, secret_patterns.CODE)
 
 
-def document(text: str, of_catalog: bool = False) -> str:
-    """Hide secrets in YAML, JSON, TOML, ini, .env and plain text.
-
-    Args:
-        text: The text.
-        of_catalog: Whether it is Kedro's catalog, where ``credentials: NAME`` names an
-            entry of another file.
-    """
-    return hide_lines(code(text), of_catalog)
-
-
 def file(name: str, text: str) -> str:
-    """Hide secrets in a file, depending on the kind of file.
+    """Hide secrets in a file or a part of it, depending on its name: settings or code.
 
-    Args:
-        name: Its path, with slashes.
-        text: All of it, or a part.
+    In a catalog of Kedro's, ``credentials: NAME`` only names an entry of another file.
     """
     path = PurePosixPath(name)
     if path.name.startswith(LOGINS):
         text = hide_all(text, secret_patterns.LOGIN_FILES)
+    text = code(text)
     if is_settings(name) or path.suffix.lower() in ("", ".sh", ".bash"):
-        return document(text, any(part.startswith("catalog") for part in path.parts))
-    return code(text)
+        of_catalog = any(part.startswith("catalog") for part in path.parts)
+        text = hide_lines(text, of_catalog)
+    return text
 
 
 def is_settings(name: str) -> bool:
