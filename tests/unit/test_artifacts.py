@@ -54,16 +54,6 @@ def test_a_file_is_an_artifact_if_its_entry_asks_and_it_is_small(
     assert messages == (skipped if settings.get("max_mb", 1) < 1 else [])
 
 
-def test_a_file_of_an_earlier_run_was_not_saved_by_this_one(tracking, tmp_path):
-    pipeline, catalog = saving(tmp_path, artifact_path="texts")
-    catalog.save("out", "text")
-    file = tmp_path / "out.txt"
-    assert tracking.catalog_files.saved_files(
-        "now", [file], pipeline, catalog
-    ).keys() == {"out"}
-    assert not tracking.catalog_files.saved_files("now", [], pipeline, catalog)
-
-
 @pytest.mark.parametrize("runner", ["SequentialRunner", "ThreadRunner"])
 def test_a_runs_files_are_artifacts_under_every_runner(
     tracking, session_run, project, runs_of, runner

@@ -17,7 +17,7 @@ from . import datasets, names, redact
 
 DIFF_FILE, PACKAGES_FILE = "code.diff", "packages.txt"
 DIFF_MASKED = "masked: it holds what looks like credentials"  # in the tag git.diff
-MAX_DIFF_BYTES = 5_000_000  # bytes
+MAX_DIFF_BYTES = 5_000_000
 # The project's folder, without what tracking writes there, ignored by git or not.
 PROJECT_PATHS = (
     ".",

@@ -197,7 +197,7 @@ def log_all(
         if name in params:
             ours = params.pop(name)
             if parameters.parse_value(ours) != parameters.parse_value(text):
-                other = f"{name[:200]}.{tags['kedro.run_id']}"
+                other = f"{name[: names.MAX_PART]}.{tags['kedro.run_id']}"
                 logger.warning(
                     "Parameter %s is on the MLflow run as %s; the pipeline's value "
                     "%s is logged as %s.", name, text, ours, other,

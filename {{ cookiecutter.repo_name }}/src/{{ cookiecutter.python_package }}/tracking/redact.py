@@ -19,12 +19,12 @@ from . import secret_names, secret_patterns
 from .secret_patterns import HIDDEN, NO_SECRET, hide_all
 
 MAX_BYTES = 1_000_000  # larger files are not searched
-SETTINGS = {".json", ".yaml", ".yml", ".toml", ".ini", ".env", ".txt", ".cfg", ".conf"}
-SETTINGS |= {".properties", ".netrc", ".pgpass", ".tfvars"}
-LOGINS = (".netrc", "_netrc", "netrc", ".pgpass", "pgpass")
-CREDENTIALS = (
-    r"(MLFLOW|DATABRICKS|AWS|AZURE)_\w*(USERNAME|PASSWORD|TOKEN|SECRET|KEY)\w*"
+LOGIN_FILE = re.compile(r"[._]?netrc|\.?pgpass")
+SETTINGS_FILE = re.compile(
+    r"(?i).*\.(json|ya?ml|toml|ini|env|txt|cfg|conf|properties|netrc|pgpass|tfvars)$"
+    rf"|\.env|{LOGIN_FILE.pattern}"
 )
+VARIABLE = r"(MLFLOW|DATABRICKS|AWS|AZURE)_\w*(USERNAME|PASSWORD|TOKEN|SECRET|KEY)\w*"
 FRAMES = re.compile(r"(?m)^(  File \".*\n(?:    .*\n)*)")
 # `name: value` and `name = value`, also of a list and of a shell
 SETTING = re.compile(
@@ -85,7 +85,7 @@ def file(name: str, text: str) -> str:
     In a catalog of Kedro's, ``credentials: NAME`` only names an entry of another file.
     """
     path = PurePosixPath(name)
-    if path.name.startswith(LOGINS):
+    if LOGIN_FILE.match(path.name):
         text = hide_all(text, secret_patterns.LOGIN_FILES)
     text = code(text)
     if is_settings(name) or path.suffix.lower() in ("", ".sh", ".bash"):
@@ -96,8 +96,7 @@ def file(name: str, text: str) -> str:
 
 def is_settings(name: str) -> bool:
     """Tell from its name whether a file holds settings rather than code."""
-    path = PurePosixPath(name)
-    return path.suffix.lower() in SETTINGS or path.name.startswith((".env", *LOGINS))
+    return bool(SETTINGS_FILE.match(PurePosixPath(name).name))
 
 
 def diff(text: str) -> str:
@@ -139,7 +138,7 @@ def environment_secrets() -> list[str]:
     """Return the credentials in this process's environment, longest first."""
     found = set()
     for name, value in os.environ.items():
-        secret = re.fullmatch(CREDENTIALS, name) or (
+        secret = re.fullmatch(VARIABLE, name) or (
             secret_names.is_secret(name) and len(value) > 11
         )
         if secret and not os.path.exists(value):  # as PWD and SSH_ASKPASS name

@@ -111,13 +111,13 @@ PRIVATE_KEY = (
     r"|(?:(?:\s|\\n|[+-])*[A-Za-z0-9+/=]{16,})+)"
 )
 # What stands before the last @ of an address; but a path may hold an @, too.
-LOGIN = (
+ADDRESS = (
     r"(?<!\w)(?P<scheme>\w*)://"
     r"(?!(?:(?:[\w-]+\.)+[\w-]+(?::\d+)?|[\w-]+:\d+|localhost)[/?#])"
     r"(?P<value>[^\s'\"]*)@"
 )
 SETTER = r"(?:setdefault|setenv|getenv|putenv|environ\.get|header)\(\s*"
-QUOTED_PASSWORD = (
+CONNECTION = (
     r"(?i)[\"'][^\"'\n,()\[\]{}]*?"
     r"\b\w*(?:password|passwd|pwd|passphrase|secret|token)="
     r"(?P<value>(?!=|[?%{$<*`]|\.\.)[^\s\"';&,(){}]+)"
@@ -140,7 +140,7 @@ CODE = {
     PRIVATE_KEY: hide,
     rf"(?P<value>{TOKEN_FORMATS})": hide,
     # postgresql://me:PASSWORD@host
-    LOGIN: hide_login,
+    ADDRESS: hide_login,
     # ?token=SECRET&user=me
     r"[?&;](?P<name>[\w.-]+)=(?P<value>[^&\s;'\"]*)": hide_query,
     r"(?i)\b(?P<scheme>bearer|basic)\s+(?P<value>[\w.~+/-]{8,}=*)": hide_scheme,
@@ -151,7 +151,7 @@ CODE = {
     # --token=SECRET, --token SECRET
     FLAG: hide_by_name,
     # connect("host=db password=SECRET")
-    QUOTED_PASSWORD: hide,
+    CONNECTION: hide,
     # passwords = ["SECRET", "SECRET"]
     rf"{CODE_NAME}[:=][ \t]*(?P<value>[\[(][^\[\]()]*[\])])": hide_list,
     # "X-Api-Key: SECRET"
