@@ -118,9 +118,14 @@ class ActiveRun:
             self.kedro_id, self.locks.written(), self.pipeline, self.catalog
         )
         self.versioned = [file.path for file in saved.values() if file.versioned]
-        about = {"kedro_id": self.kedro_id, "started": self.started}
         for artifact in artifacts.requested(
-            self.inputs, saved, self.pipeline, self.catalog, complete=complete, **about
+            self.inputs,
+            saved,
+            self.pipeline,
+            self.catalog,
+            kedro_id=self.kedro_id,
+            started=self.started,
+            complete=complete,
         ):
             what = f"the artifact of {artifact.name}"
             calls.attempt(what, artifacts.log, artifact)
@@ -174,8 +179,7 @@ def open_run(
     environment.unset_env("MLFLOW_RUN_ID")  # left by an interrupted run
     uri, joined = os.environ["MLFLOW_TRACKING_URI"], os.environ.get("MLFLOW_RUN_ID")
     recovery.finish_interrupted_runs(project, uri, joined)
-    if active := mlflow.active_run():
-        # With what was logged since.
+    if active := mlflow.active_run():  # it lacks what was logged since
         return mlflow.get_run(active.info.run_id), "caller", None
     if joined:
         # The launcher's run decides the experiment, whatever its name says.
@@ -198,9 +202,9 @@ def open_run(
 def joined_runs() -> set[str]:
     """Return the ids of the MLflow runs that a pipeline run would join."""
     found = {environment.user_env("MLFLOW_RUN_ID")}
-    if mlflow := sys.modules.get("mlflow"):
-        if active := mlflow.active_run():
-            found |= {active.info.run_id, active.data.tags.get(names.PARENT_TAG)}
+    mlflow = sys.modules.get("mlflow")
+    if active := mlflow and mlflow.active_run():
+        found |= {active.info.run_id, active.data.tags.get(names.PARENT_TAG)}
     return {run_id for run_id in found if run_id}
 
 

@@ -61,9 +61,11 @@ def mask_values(values: Any, name: str = "") -> Any:
 
 def as_plain(value: Any) -> Any:
     """Return typed parameters as a dictionary; any other value as it is."""
-    value = value.model_dump() if hasattr(value, "model_dump") else value
-    typed = is_dataclass(value) and not isinstance(value, type)
-    return asdict(value) if typed else value
+    if hasattr(value, "model_dump"):
+        return value.model_dump()
+    if is_dataclass(value) and not isinstance(value, type):
+        return asdict(value)
+    return value
 
 
 def mask(text: str) -> str:

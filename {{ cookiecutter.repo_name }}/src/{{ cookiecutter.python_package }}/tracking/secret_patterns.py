@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import base64
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from .secret_names import KEY, is_secret, is_some_key, words_of
 
@@ -169,7 +169,7 @@ MESSAGES = {
 }
 
 
-def hide_all(text: str, rules: dict[str, Rule]) -> str:
+def hide_all(text: str, rules: Mapping[str, Rule]) -> str:
     """Apply a table of patterns and rules to a text."""
     for expression, rule in rules.items():
         pattern = re.compile(expression)
