@@ -45,7 +45,7 @@ class ActiveRun:
     locks: data_locks.DataLocks
     pending: recovery.PendingRun | None = None  # if it is ours to end
     in_workers: bool = False  # nodes run in other processes
-    inputs: dict[str, catalog_files.DataFile | None] = field(default_factory=dict)
+    inputs: catalog_files.DataFiles = field(default_factory=dict)
     unread: set[str] = field(default_factory=set)  # inputs that are not logged yet
     chunked: set[str] = field(default_factory=set)  # inputs that nodes read in chunks
     versioned: list[Path] = field(default_factory=list)  # files that it has saved

@@ -60,8 +60,8 @@ def warn_of_unknown_settings(pipeline: Any, catalog: Any) -> None:
 
 
 def requested(
-    inputs: Mapping[str, catalog_files.DataFile | None],
-    saved: Mapping[str, catalog_files.DataFile],
+    inputs: catalog_files.DataFiles,
+    saved: catalog_files.DataFiles,
     pipeline: Any,
     catalog: Any,
     *,

@@ -23,6 +23,9 @@ class DataFile(NamedTuple):
     signature: file_notes.Signature | None = None  # when it was digested
 
 
+DataFiles = Mapping[str, DataFile | None]  # by dataset; None for other data
+
+
 def catalog_entry(name: str, catalog: Any) -> dict[str, Any]:
     """Return a catalog entry; for a cached dataset, the entry within."""
     config = catalog.config_resolver.resolve_pattern(name)
@@ -105,7 +108,7 @@ def saved_files(
     }
 
 
-def loaded_versions(files: Mapping[str, DataFile | None]) -> dict[str, str]:
+def loaded_versions(files: DataFiles) -> dict[str, str]:
     """Return the versions of versioned inputs, by dataset."""
     found = {name: file for name, file in files.items() if file and file.versioned}
     return {name: file.path.parent.name for name, file in found.items()}

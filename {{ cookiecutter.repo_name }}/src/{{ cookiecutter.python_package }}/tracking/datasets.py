@@ -7,11 +7,12 @@ import json
 import logging
 import re
 import warnings
-from collections.abc import Iterable, Mapping, Sized
+from collections.abc import Iterable, Sized
 from pathlib import Path
 from typing import Any
 
 from . import catalog_files, client, database, file_notes, names, redact
+from .catalog_files import DataFile, DataFiles
 
 logger = logging.getLogger(__name__)
 
@@ -35,14 +36,12 @@ def is_chunked(data: Any) -> bool:
     return isinstance(data, Iterable) and not isinstance(data, Sized)
 
 
-def input_files(
-    pipeline: Any, catalog: Any
-) -> dict[str, catalog_files.DataFile | None]:
+def input_files(pipeline: Any, catalog: Any) -> DataFiles:
     """Return the files that the pipeline reads, digested, by dataset.
 
     None stands for what is no local file: a table of a database, a file elsewhere.
     """
-    found: dict[str, catalog_files.DataFile | None] = {}
+    found: dict[str, DataFile | None] = {}
     for name in catalog_files.external_inputs(pipeline):
         if file := catalog_files.dataset_file(name, catalog):
             before = file_notes.signature(file.path)
@@ -51,7 +50,7 @@ def input_files(
     return found
 
 
-def find_writers(files: Mapping[str, catalog_files.DataFile | None]) -> dict[str, str]:
+def find_writers(files: DataFiles) -> dict[str, str]:
     """Return which MLflow run has written each input, by dataset.
 
     Warns if they come from different runs, or have changed since.
@@ -73,9 +72,7 @@ def upstream_run_ids(run: Any) -> list[str]:
     return sorted(text for text in written if re.fullmatch("[0-9a-f]{32}", text))
 
 
-def check_unchanged(
-    run_id: str, name: str, file: catalog_files.DataFile | None
-) -> bool:
+def check_unchanged(run_id: str, name: str, file: DataFile | None) -> bool:
     """Tell whether a file is as it was when it was digested; if not, tag the run."""
     from mlflow import MlflowClient
 
@@ -88,7 +85,7 @@ def check_unchanged(
 
 
 def log_input_or_warn(
-    run_id: str, name: str, file: catalog_files.DataFile | None, table: Any
+    run_id: str, name: str, file: DataFile | None, table: Any
 ) -> None:
     """Log an input; if that fails, say so in the log and in a tag."""
     try:
@@ -104,9 +101,7 @@ def log_input_or_warn(
             )
 
 
-def log_input(
-    run_id: str, name: str, file: catalog_files.DataFile | None, table: Any
-) -> None:
+def log_input(run_id: str, name: str, file: DataFile | None, table: Any) -> None:
     """Log a dataset with the digest of its file or, without a file, of its table.
 
     The schema of a pandas table is logged with it; a tag says what has no digest.

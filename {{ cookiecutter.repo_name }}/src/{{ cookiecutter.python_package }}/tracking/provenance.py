@@ -18,7 +18,7 @@ import click
 from kedro.framework.project import settings
 
 from . import catalog_files, code, datasets, names, parameters, redact
-from .catalog_files import DataFile
+from .catalog_files import DataFiles
 
 OPTIONS_FILE, FOLDER = "run.json", "environment"  # among a run's artifacts
 REPLAY_TAG = "replay.of"  # names the run that is repeated
@@ -74,7 +74,7 @@ def without_skipped(
 
 
 def reproduction(
-    run_params: dict[str, Any], inputs: Mapping[str, DataFile | None], *, dirty: bool
+    run_params: dict[str, Any], inputs: DataFiles, *, dirty: bool
 ) -> tuple[dict[str, str], dict[str, bytes]]:
     """Return tags and artifacts by which a run can be reproduced.
 
@@ -105,7 +105,7 @@ def reproduction(
 
 def options_file(
     options: dict[str, Any],
-    inputs: Mapping[str, DataFile | None],
+    inputs: DataFiles,
     writers: Mapping[str, str],
     project: Path,
 ) -> bytes:
@@ -127,9 +127,7 @@ def relative(path: str, project: Path) -> str:
     return path.replace(os.sep, "/").removeprefix(f"{project.as_posix()}/")
 
 
-def run_options(
-    run_params: dict[str, Any], inputs: Mapping[str, DataFile | None]
-) -> dict[str, Any]:
+def run_options(run_params: dict[str, Any], inputs: DataFiles) -> dict[str, Any]:
     """Return the options of a run in the format of ``kedro run --config``.
 
     Versioned inputs have the version that is loaded now; secrets are hidden. No hook is

@@ -21,6 +21,8 @@ NO_SECRET = re.compile(
 )
 Rule = Callable[["re.Match[str]"], "str | None"]
 
+# -- Rules
+
 
 def hide(found: re.Match[str]) -> str:
     """Hide every line of the value; their number stays."""
@@ -85,6 +87,8 @@ def hide_scheme(found: re.Match[str]) -> str | None:
         return None
 
 
+# -- Patterns, each with an example
+
 NAME = r"(?P<name>[A-Za-z_$][\w.$-]*)"
 NAME_START = r"(?<![\w$.-])"
 # A name in code: in quotes or without, in brackets (`x["name"]`), with its type.
@@ -93,8 +97,9 @@ CODE_NAME = (
     r"(?:[ \t]*:[ \t]*[A-Za-z_][\w.\[\]| ]*)?[ \t]*"
 )
 QUOTED = r'(?P<quote>"""|\\*["\'])(?P<value>(?:\\.|[^\\\n])*?)(?P=quote)'
-TOKEN_FORMATS = (
-    r"\b(?:(?:A3T|AKIA|ASIA)[0-9A-Z]{16}\b"  # AWS
+LITERAL = rf"(?P<prefix>[rbfuRBFU]?[rbfRBF]?){QUOTED}"
+KNOWN_TOKEN = (
+    r"(?P<value>\b(?:(?:A3T|AKIA|ASIA)[0-9A-Z]{16}\b"  # AWS
     r"|gh[pousr]_\w{20,}|github_pat_\w{20,}|glpat-[\w-]{16,}"
     r"|xox[a-z]-[\w-]{10,}|xapp-[\w-]{10,}"
     r"|sk-(?=[\w-]*\d)[\w-]{20,}|[sr]k_(?:live|test)_\w{10,}"
@@ -102,7 +107,7 @@ TOKEN_FORMATS = (
     r"|dapi[0-9a-f]{32}|npm_\w{30,}|pypi-[\w-]{40,}|dckr_pat_[\w-]{16,}"
     r"|SG\.[\w-]{16,}\.[\w-]{16,}|AGE-SECRET-KEY-\w+"
     r"|eyJ[\w-]{6,}\.eyJ[\w-]{6,}(?:\.[\w-]*)?)"  # JSON web tokens
-    r"|(?<=hooks\.slack\.com/services/)[\w/]{20,}"
+    r"|(?<=hooks\.slack\.com/services/)[\w/]{20,})"
 )
 # Up to its end; or, where that is cut off, all that may belong to it.
 PRIVATE_KEY = (
@@ -110,63 +115,77 @@ PRIVATE_KEY = (
     r"(?:(?!-----BEGIN).)*?(?=-----END [A-Z0-9 ]*PRIVATE KEY(?: BLOCK)?-----)"
     r"|(?:(?:\s|\\n|[+-])*[A-Za-z0-9+/=]{16,})+)"
 )
-# What stands before the last @ of an address; but a path may hold an @, too.
+# postgresql://me:SECRET@host, up to the last @; but a path may hold an @, too
 ADDRESS = (
     r"(?<!\w)(?P<scheme>\w*)://"
     r"(?!(?:(?:[\w-]+\.)+[\w-]+(?::\d+)?|[\w-]+:\d+|localhost)[/?#])"
     r"(?P<value>[^\s'\"]*)@"
 )
-SETTER = r"(?:setdefault|setenv|getenv|putenv|environ\.get|header)\(\s*"
+# ?user=me&token=SECRET
+QUERY = r"[?&;](?P<name>[\w.-]+)=(?P<value>[^&\s;'\"]*)"
+# Bearer SECRET
+SCHEME = r"(?i)\b(?P<scheme>bearer|basic)\s+(?P<value>[\w.~+/-]{8,}=*)"
+# password = "SECRET", "password": "SECRET"
+NAMED_LITERAL = rf"{CODE_NAME}(?::=|=>|[:=])[ \t]*{LITERAL}"
+# os.environ.setdefault("PASSWORD", "SECRET")
+SETTER = (
+    r"(?:setdefault|setenv|getenv|putenv|environ\.get|header)\(\s*"
+    rf"[\"']{NAME}[\"'],\s*{LITERAL}"
+)
+# --token=SECRET, --token SECRET
+FLAG = (
+    r"(?<![\w-])--(?P<name>[A-Za-z][\w-]*)[ =](?![A-Z_]+\b)"
+    r"(?P<value>[^\s'\"-][^\s'\"]*)"
+)
+# connect("host=db password=SECRET")
 CONNECTION = (
     r"(?i)[\"'][^\"'\n,()\[\]{}]*?"
     r"\b\w*(?:password|passwd|pwd|passphrase|secret|token)="
     r"(?P<value>(?!=|[?%{$<*`]|\.\.)[^\s\"';&,(){}]+)"
 )
+# passwords = ["SECRET", "SECRET"]
+LIST = rf"{CODE_NAME}[:=][ \t]*(?P<value>[\[(][^\[\]()]*[\])])"
+# "X-Api-Key: SECRET"
 HEADER = (
     r"(?P<quote>[\"'])(?P<name>Authorization|[A-Za-z]+-[\w-]+):\s*"
     r"(?P<value>[^\"'{}$\n]+)(?=(?P=quote))"
 )
-FLAG = (
-    r"(?<![\w-])--(?P<name>[A-Za-z][\w-]*)[ =](?![A-Z_]+\b)"
-    r"(?P<value>[^\s'\"-][^\s'\"]*)"
+# <password>SECRET</password>
+ELEMENT = rf"<{NAME}>(?P<value>[^<\n]+)(?=</(?P=name)>)"
+# machine host login me password SECRET
+NETRC = r"\b(?:(?:machine|login|account)\s+\S+\s+)+password\s+(?P<value>\S+)"
+# {user: me, password: SECRET}
+FLOW = (
+    r"[{\[,]\s*" + NAME + r"\s*:\s+"
+    r"(?P<value>[^\s'\",{}\[\]](?:[^,{}\[\]\n]*[^\s,{}\[\]])?)"
 )
-FLOW_VALUE = r"(?P<value>[^\s'\",{}\[\]](?:[^,{}\[\]\n]*[^\s,{}\[\]])?)"
-LITERAL = rf"(?P<prefix>[rbfuRBFU]?[rbfRBF]?){QUOTED}"
-LOGIN_FILES = {  # .netrc, .pgpass
-    r"(?m)^(?:\s*password\s+|[\w.*-]+:(?:\d+|\*):[^:\s]+:[^:\s]+:)"
-    r"(?P<value>\S+)$": hide
-}
+# password=SECRET
+ASSIGNED = rf"{NAME_START}{NAME}=(?!=)" r"(?P<value>[^&\s,;'\"()\[\]{}]+)"
+# host:5432:database:me:SECRET in .pgpass, or a line of .netrc
+LOGIN_LINE = (
+    r"(?m)^(?:\s*password\s+|[\w.*-]+:(?:\d+|\*):[^:\s]+:[^:\s]+:)(?P<value>\S+)$"
+)
+
+# -- Which patterns apply where, and what hides their values
+
 CODE = {
     PRIVATE_KEY: hide,
-    rf"(?P<value>{TOKEN_FORMATS})": hide,
-    # postgresql://me:PASSWORD@host
+    KNOWN_TOKEN: hide,
     ADDRESS: hide_login,
-    # ?token=SECRET&user=me
-    r"[?&;](?P<name>[\w.-]+)=(?P<value>[^&\s;'\"]*)": hide_query,
-    r"(?i)\b(?P<scheme>bearer|basic)\s+(?P<value>[\w.~+/-]{8,}=*)": hide_scheme,
-    # password = "SECRET", "password": "SECRET"
-    rf"{CODE_NAME}(?::=|=>|[:=])[ \t]*{LITERAL}": hide_literal,
-    # os.environ.setdefault("PASSWORD", "SECRET")
-    rf"{SETTER}[\"']{NAME}[\"'],\s*{LITERAL}": hide_literal,
-    # --token=SECRET, --token SECRET
+    QUERY: hide_query,
+    SCHEME: hide_scheme,
+    NAMED_LITERAL: hide_literal,
+    SETTER: hide_literal,
     FLAG: hide_by_name,
-    # connect("host=db password=SECRET")
     CONNECTION: hide,
-    # passwords = ["SECRET", "SECRET"]
-    rf"{CODE_NAME}[:=][ \t]*(?P<value>[\[(][^\[\]()]*[\])])": hide_list,
-    # "X-Api-Key: SECRET"
+    LIST: hide_list,
     HEADER: hide_by_name,
-    # <password>SECRET</password>
-    rf"<{NAME}>(?P<value>[^<\n]+)(?=</(?P=name)>)": hide_by_name,
-    # machine host login me password SECRET
-    r"\b(?:(?:machine|login|account)\s+\S+\s+)+password\s+(?P<value>\S+)": hide,
+    ELEMENT: hide_by_name,
+    NETRC: hide,
 }
-# {user: me, password: SECRET}
-SETTINGS = {r"[{\[,]\s*" + NAME + r"\s*:\s+" + FLOW_VALUE: hide_by_name}
-# password=SECRET
-MESSAGES = {
-    rf"{NAME_START}{NAME}=(?!=)" r"(?P<value>[^&\s,;'\"()\[\]{}]+)": hide_assigned
-}
+SETTINGS = {FLOW: hide_by_name}
+MESSAGES = {ASSIGNED: hide_assigned}
+LOGIN_FILES = {LOGIN_LINE: hide}
 
 
 def hide_all(text: str, rules: Mapping[str, Rule]) -> str:
