@@ -284,7 +284,7 @@ def test_what_the_store_did_not_take_is_named(
         found.status == "FINISHED"
         and "the artifact of iris: " in found.tags["record.missing"]
     )
-    assert any(f"did not take all of run {found.id}" in said for said in messages)
+    assert any(f"Run {found.id} lacks " in said for said in messages)
 
 
 @pytest.mark.parametrize("function, status", [(succeed, "FINISHED"), (fail, "FAILED")])

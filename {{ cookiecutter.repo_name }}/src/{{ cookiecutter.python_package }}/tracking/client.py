@@ -91,7 +91,7 @@ def verify_store(project: Path) -> Iterator[None]:
 
 
 class BestEffortCalls:
-    """Calls at the end of a run: each may fail; they stop after about a minute.
+    """Calls that may fail without an end to the run; they stop after about a minute.
 
     The id of the run is their first argument; the policy says how long each may wait.
     """
@@ -124,7 +124,7 @@ class BestEffortCalls:
         """List in the log, and in a tag of the run, what could not be logged."""
         if self.missing:
             said = "; ".join(self.missing)
-            logger.error("MLflow did not take all of run %s: %s", self.run_id, said)
+            logger.error("Run %s lacks %s", self.run_id, said)
             self.attempt("what is missing", add_missing, said)
 
 

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sized
 from pathlib import Path
 from typing import Any
 
-from . import catalog_files, client, database, file_notes, names, redact
+from . import catalog_files, client, database, file_notes, names
 from .catalog_files import DataFile, DataFiles
 
 logger = logging.getLogger(__name__)
@@ -87,18 +87,10 @@ def check_unchanged(run_id: str, name: str, file: DataFile | None) -> bool:
 def log_input_or_warn(
     run_id: str, name: str, file: DataFile | None, table: Any
 ) -> None:
-    """Log an input; if that fails, say so in the log and in a tag."""
-    try:
-        log_input(run_id, name, file, table)
-    except Exception as error:  # the pipeline needs no description of its input
-        said = f"the input {name}: {redact.first_line(error)}"
-        logger.warning("Run %s goes on, but lacks %s", run_id, said)
-        try:
-            client.add_missing(run_id, said)
-        except Exception as again:
-            logger.warning(
-                "Its tag %s, too: %s", names.MISSING_TAG, redact.first_line(again)
-            )
+    """Log an input; if that fails, say so: the pipeline needs no description of it."""
+    calls = client.BestEffortCalls(run_id, policy={})
+    calls.attempt(f"the input {name}", log_input, name, file, table)
+    calls.report_failures()
 
 
 def log_input(run_id: str, name: str, file: DataFile | None, table: Any) -> None:
