@@ -93,9 +93,10 @@ class MLflowRunHooks:
         conf_source = str(self._loader.conf_source)
         run_params = {**run_params, "env": self._env, "conf_source": conf_source}
         planned = catalog_files.nodes_to_run(pipeline, catalog, run_params)
-        run_params, skipped = provenance.without_skipped(run_params, pipeline, planned)
+        running = [node.name for node in planned.nodes]
+        if skipped := {node.name for node in pipeline.nodes} - set(running):
+            run_params |= {"node_names": running, "skipped_nodes": sorted(skipped)}
         tags = provenance.run_tags(run_params, planned)
-        tags |= skipped
         try:
             with client.verify_store(self._project):
                 run, opened_by, pending = active_run.open_run(

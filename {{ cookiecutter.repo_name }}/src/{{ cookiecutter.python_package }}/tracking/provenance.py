@@ -35,7 +35,7 @@ def run_tags(run_params: dict[str, Any], pipeline: Any) -> dict[str, str]:
 
     Args:
         run_params: The options of the run, as Kedro hands them to hooks, with ``env``
-            and ``conf_source`` as they apply.
+            and ``conf_source`` as they apply, and ``skipped_nodes`` if there are some.
         pipeline: The nodes that run.
     """
     runner = re.search(r"(\w+) object at", str(run_params["runner"]))
@@ -49,28 +49,12 @@ def run_tags(run_params: dict[str, Any], pipeline: Any) -> dict[str, str]:
         "python.executable": sys.executable,
         "python.version": platform.python_version(),
     }
-    chosen = {name: run_params[name] for name in FILTERS}
+    chosen = {name: run_params.get(name) for name in (*FILTERS, "skipped_nodes")}
     chosen["namespaces"] = sorted({n.namespace for n in pipeline.nodes if n.namespace})
     tags |= {
         f"kedro.{name}": ",".join(given) for name, given in chosen.items() if given
     }
     return tags | code.git_state(Path(run_params["project_path"]))
-
-
-def without_skipped(
-    run_params: dict[str, Any], pipeline: Any, planned: Any
-) -> tuple[dict[str, Any], dict[str, str]]:
-    """Name the nodes that run if ``--only-missing-outputs`` skips some of them.
-
-    Returns:
-        The options with the names of the nodes, and a tag with those of the others.
-    """
-    running = [node.name for node in planned.nodes]
-    skipped = {node.name for node in pipeline.nodes} - set(running)
-    if not skipped:
-        return run_params, {}
-    tag = {"kedro.skipped_nodes": ",".join(sorted(skipped))}
-    return {**run_params, "node_names": running}, tag
 
 
 def reproduction(
