@@ -6,10 +6,11 @@ below. The modules, from the bottom up; each imports only from those before it:
 
 - ``secret_names``, ``secret_patterns``, ``redact``: hide secrets in everything that is
   recorded
-- ``environment``: MLflow's environment variables, set by the user or by us
+- ``names``, ``environment``: names and limits of MLflow's; its environment variables,
+  set by the user or by us
 - ``database``, ``client``, ``config``: the tracking store; connecting; ``mlflow.yml``
 - ``file_notes``, ``data_locks``: which run wrote a file; a run's files are its own
-- ``names``, ``parameters``, ``catalog_files``, ``datasets``, ``code``, ``provenance``,
+- ``parameters``, ``catalog_files``, ``datasets``, ``code``, ``provenance``,
   ``artifacts``, ``failures``: what is recorded of a run
 - ``pending_runs``, ``recovery``: ends runs whose process died
 - ``active_run``, ``hooks``: open, join and end the run at Kedro's moments
