@@ -490,3 +490,12 @@ def messages(importable) -> Iterator[list[str]]:
     yield said
     logger.removeHandler(handler)
     logger.setLevel(level)
+
+
+@pytest.fixture
+def runs_of_server(server, project):
+    """Return a function that reads the server's runs; sessions record there."""
+    os.environ["MLFLOW_TRACKING_URI"] = server.url
+    os.environ["MLFLOW_HTTP_REQUEST_TIMEOUT"] = "5"
+    os.environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"] = "0"
+    return lambda: recorded(server.folder, "server.db")

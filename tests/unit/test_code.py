@@ -185,7 +185,8 @@ def options_of(tracking, files=None, **changes):
     names = ("tags", "node_names", "from_nodes", "to_nodes", "from_inputs")
     names += ("to_outputs", "namespaces", "load_versions", "runtime_params")
     given = dict.fromkeys([*names, "pipeline_names"]) | {"runner": SequentialRunner()}
-    return tracking.provenance.run_options(given | changes, "local", files or {})
+    given |= {"env": "local", "conf_source": "/a/conf", "project_path": "/a"}
+    return tracking.provenance.run_options(given | changes, files or {})
 
 
 def test_a_plain_run_has_few_options(tracking):
@@ -246,10 +247,10 @@ def reproduced(tracking, project, conf_source="", **changes):
     """Return the tags of a run, its options, and its inputs."""
     names = ("tags", "node_names", "from_nodes", "to_nodes", "from_inputs")
     given = dict.fromkeys([*names, "to_outputs", "pipeline_names", "runtime_params"])
+    given |= {"env": "local", "conf_source": conf_source or f"{project}/conf"}
+    given |= {"project_path": str(project)}
     given |= {"runner": "<kedro.runner.ThreadRunner object at 0x7f>"} | changes
-    tags, artifacts = tracking.provenance.reproduction(
-        given, "local", {}, project, {}, conf_source
-    )
+    tags, artifacts = tracking.provenance.reproduction(given, {}, dirty=False)
     about = json.loads(artifacts["run.json"])
     return tags, about["run"], about["inputs"]
 

@@ -1,4 +1,4 @@
-"""``tracking.config`` and ``environment``: where runs go."""
+"""``tracking.config``: where runs go."""
 
 import os
 import re
@@ -48,17 +48,6 @@ def test_the_address_is_that_of_mlflow_yml(config, expected, tracking, tmp_path)
     tracking.config.configure(config, tmp_path)
     assert os.environ[URI] == expected.format(project=tmp_path)
     assert tracking.environment.user_env(URI) is None
-
-
-def test_the_callers_variables_win_and_ours_are_withdrawn(tracking, tmp_path):
-    os.environ[URI], os.environ[TIMEOUT] = "sqlite:///chosen.db", "7"
-    tracking.config.configure({"tracking_uri": "sqlite:///other.db"}, tmp_path)
-    assert os.environ[URI] == "sqlite:///chosen.db"
-    assert os.environ[TIMEOUT] == "7"
-    assert os.environ[RETRIES] == tracking.client.RUNNING[RETRIES]
-    tracking.environment.unset_env(TIMEOUT)
-    tracking.environment.unset_env(RETRIES)
-    assert os.environ[TIMEOUT] == "7" and RETRIES not in os.environ
 
 
 @pytest.mark.parametrize("quiet", [None, "false"])

@@ -1,6 +1,5 @@
-"""``tracking.data_locks``: files in use, and which run has written them."""
+"""``tracking.data_locks``: files in use."""
 
-import json
 import logging
 import os
 import threading
@@ -215,43 +214,11 @@ def test_a_folder_that_cannot_hold_locks_costs_one_warning(locks, tmp_path, capl
     assert len(warned) == 1 and "would mix their data" in warned[0].message
 
 
-def test_the_note_says_which_run_has_written_a_file(locks, file):
-    assert locks.writing_run(file) is None
-    first = hold(locks, file, run_id="a" * 32)
-    file.write_text("new")
-    assert locks.resolve(file) in first.written()
-    first.release()
-    assert locks.writing_run(file) == "a" * 32
-    hold(locks, file, run_id="b" * 32).release()  # which does not write it
-    assert locks.writing_run(file) == "a" * 32
-    file.write_text("by hand")
-    assert locks.writing_run(file) == "changed since run " + "a" * 32
-
-
-def test_a_run_that_was_never_opened_leaves_the_notes_as_they_were(locks, file):
-    first = hold(locks, file, run_id="a" * 32)
-    file.write_text("new")
-    first.release()
-    second = locks.DataLocks([file], [], [])
-    second.acquire(0)
-    second.release()
-    assert locks.writing_run(file) == "a" * 32
-    assert "holder" not in json.loads(locks.note_file(file).read_text())
-
-
-def test_versioned_files_are_noted_without_a_lock(locks, tmp_path):
-    file = tmp_path / "model.pkl" / "2026-01-01" / "model.pkl"
-    file.parent.mkdir(parents=True)
-    file.write_text("a version")
-    hold(locks, run_id="a" * 32).release([file])
-    assert locks.writing_run(file) == "a" * 32
-
-
 @pytest.mark.parametrize("text", ["", "no JSON", "[]", "{}"])
-def test_a_damaged_note_says_nothing(locks, file, text):
-    first = hold(locks, file)
-    locks.note_file(file).write_text(text)
-    assert locks.writing_run(file) is None
+def test_a_damaged_note_says_nothing(locks, module, file, text):
+    notes, first = module("tracking.file_notes"), hold(locks, file)
+    notes.note_file(file).write_text(text)
+    assert notes.writing_run(file) is None
     assert "in use by another run" in refused(locks, file).message
     first.release()
 

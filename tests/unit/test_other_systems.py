@@ -77,28 +77,28 @@ class InUse:
 
 @pytest.mark.parametrize("name", ["replace", "read_text", "unlink"])
 def test_notes_wait_for_others_who_read_them(module, tmp_path, monkeypatch, name):
-    locks, file = module("tracking.data_locks"), tmp_path / "model.pkl"
-    monkeypatch.setattr(locks, "SHARING_TRIES", 40)
-    locks.write_note(file, {"written_by": {"run_id": "1" * 32}})
+    notes, file = module("tracking.file_notes"), tmp_path / "model.pkl"
+    monkeypatch.setattr(notes, "SHARING_TRIES", 40)
+    notes.write_note(file, {"written_by": {"run_id": "1" * 32}})
     suffix = "" if name == "replace" else ".json"
     in_use = InUse(monkeypatch, name, times=3, suffix=suffix)
     if name == "unlink":
-        locks.write_note(file, {})
-        assert not locks.note_file(file).exists()
+        notes.write_note(file, {})
+        assert not notes.note_file(file).exists()
     else:
-        locks.write_note(file, {"written_by": {"run_id": "2" * 32}})
-        assert locks.read_note(file)["written_by"]["run_id"] == "2" * 32
+        notes.write_note(file, {"written_by": {"run_id": "2" * 32}})
+        assert notes.read_note(file)["written_by"]["run_id"] == "2" * 32
     assert in_use.left == 0
-    beside = {entry.name for entry in locks.note_file(file).parent.iterdir()}
+    beside = {entry.name for entry in notes.note_file(file).parent.iterdir()}
     assert beside <= {"model.pkl.json"}
 
 
 def test_a_note_that_stays_in_use_stops_no_run(module, tmp_path, monkeypatch, messages):
-    locks, file = module("tracking.data_locks"), tmp_path / "model.pkl"
+    notes, file = module("tracking.file_notes"), tmp_path / "model.pkl"
     InUse(monkeypatch, "replace", times=1, suffix="")
-    locks.write_note(file, {"written_by": {"run_id": "1" * 32}})
+    notes.write_note(file, {"written_by": {"run_id": "1" * 32}})
     assert "Cannot write" in messages[0]
-    assert list(locks.note_file(file).parent.iterdir()) == []
+    assert list(notes.note_file(file).parent.iterdir()) == []
 
 
 def test_a_pending_file_that_another_start_reads_stays_for_the_next(

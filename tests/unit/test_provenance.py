@@ -7,6 +7,7 @@ from runs import recorded
 RUN_PARAMS = {
     "run_id": "2026-01-01T00.00.00.000Z",
     "kedro_version": "1.7.0",
+    "env": "local",
     "pipeline_names": None,
     "runner": "<kedro.runner.thread_runner.ThreadRunner object at 0x7f>",
     "tags": ("one", "two"),
@@ -54,7 +55,9 @@ def test_a_callers_parameter_of_another_value_is_kept(tracking, active_run, mess
 
 def test_tags_say_what_made_a_run(tracking, tmp_path):
     pipeline = Pipeline([Node(copy, "a", "b", namespace="deep.one", name="n")])
-    tags = tracking.provenance.run_tags(RUN_PARAMS, pipeline, tmp_path, "local")
+    tags = tracking.provenance.run_tags(
+        RUN_PARAMS | {"project_path": tmp_path}, pipeline
+    )
     assert tags["kedro.pipeline"] == "__default__"
     assert tags["kedro.runner"] == "ThreadRunner"
     assert tags["kedro.session_id"] == tags["kedro.run_id"] == RUN_PARAMS["run_id"]
@@ -67,9 +70,8 @@ def test_tags_say_what_made_a_run(tracking, tmp_path):
 def test_tags_have_defaults(tracking, tmp_path):
     given = RUN_PARAMS | {"runner": None, "pipeline_names": ["a", "b"], "tags": ()}
     pipeline = Pipeline([Node(copy, "a", "b")])
-    tags = tracking.provenance.run_tags(
-        given | {"session_id": "s"}, pipeline, tmp_path, "base"
-    )
+    given |= {"session_id": "s", "project_path": tmp_path}
+    tags = tracking.provenance.run_tags(given, pipeline)
     assert tags["kedro.runner"] == "SequentialRunner"
     assert (tags["kedro.pipeline"], tags["kedro.session_id"]) == ("a,b", "s")
     assert not {"kedro.tags", "kedro.namespaces"} & {*tags}

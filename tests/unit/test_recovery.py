@@ -39,15 +39,6 @@ def found(project: Path) -> Run:
     return recorded(project)[0]
 
 
-def test_a_run_that_ends_well_leaves_no_file(tracking, client, project):
-    entry = tracking.recovery.PendingRun(project, uri(), "0", "a")
-    assert files(project) == ["a"]
-    entry.set_final_status("FINISHED")
-    entry.close(done=True)
-    assert files(project) == []
-    entry.close(done=True)  # a second time does no harm
-
-
 def test_a_run_that_was_killed_is_told_apart(tracking, interrupted, project, messages):
     tracking.recovery.finish_interrupted_runs(project, uri(), None)
     run = found(project)
@@ -120,18 +111,6 @@ def test_a_run_of_another_store_waits_for_it(tracking, interrupted, project):
     assert found(moved).status == "KILLED" and files(moved) == []
 
 
-def test_addresses_are_compared_without_credentials(tracking, client, project):
-    assert (
-        tracking.recovery.store_key("http://me:secret@host/", project)
-        == "http://***@host"
-    )
-    assert tracking.recovery.store_key(uri(), project) == "sqlite:///./mlflow.db"
-    run_id = client.create_run("0").info.run_id
-    entry = tracking.recovery.PendingRun(project, "http://me:secret@host", "0", run_id)
-    entry.close()
-    assert b"secret" not in (project / ".runs" / f"{run_id}.db").read_bytes()
-
-
 def test_what_runs_below_a_killed_run_ends_with_it(tracking, client, interrupted):
     below = client.create_run("0", tags={"mlflow.parentRunId": interrupted})
     tracking.recovery.finish_interrupted_runs(Path.cwd() / "iris-flowers", uri(), None)
@@ -183,26 +162,6 @@ def test_a_run_that_is_gone_leaves_no_file(tracking, client, project):
     client.delete_run(deleted)
     tracking.recovery.finish_interrupted_runs(project, uri(), None)
     assert files(project) == []
-
-
-def test_a_folder_that_cannot_be_written_costs_one_line(tracking, project, messages):
-    (project / ".runs").write_text("not a folder")
-    entry = tracking.recovery.PendingRun(project, "sqlite:///mlflow.db", "0", "a")
-    entry.set_final_status("FAILED")
-    entry.set_failure(FAILURE)
-    entry.close(done=True)
-    (said,) = messages
-    assert said.startswith(f"Cannot write in {project / '.runs'}")
-    assert "RUNNING for ever" in said
-
-
-def test_a_file_that_cannot_be_changed_costs_one_line(tracking, project, messages):
-    entry = tracking.recovery.PendingRun(project, "sqlite:///mlflow.db", "0", "a")
-    entry._db.execute("DROP TABLE pending")
-    entry.set_final_status("FAILED")
-    (said,) = messages
-    assert said.startswith(f"Cannot write all of {entry.path}")
-    entry.close()
 
 
 def test_files_of_others_in_the_folder_are_left_alone(tracking, client, project):
@@ -304,7 +263,7 @@ def test_a_creation_that_is_done_late_leaves_no_second_run(
     server.do_the_rest()
     assert len(states(server)) == 2
     mlflow.end_run()
-    tracking.recovery.end_orphan_runs(run, every_child=False)
+    tracking.recovery.end_orphan_runs(run.info.run_id)
     assert sorted(states(server)) == [("FINISHED", "active"), ("KILLED", "deleted")]
 
 
@@ -313,7 +272,7 @@ def test_a_duplicate_with_metrics_is_killed_and_stays(tracking, client):
         client.create_run("0", tags={"creation.id": "a"}) for _ in range(2)
     )
     client.log_metric(duplicate.info.run_id, "accuracy", 1)
-    tracking.recovery.end_orphan_runs(run, every_child=False)
+    tracking.recovery.end_orphan_runs(run.info.run_id)
     duplicate = client.get_run(duplicate.info.run_id)
     assert (duplicate.info.status, duplicate.info.lifecycle_stage) == (
         "KILLED",
@@ -338,7 +297,7 @@ def test_what_runs_below_a_run_ends_with_it(died, tracking, client):
     below = {"mlflow.parentRunId": parent.info.run_id}
     candidate = client.create_run("0", tags=below | {"creation.id": "b"}).info.run_id
     other = client.create_run("0", tags=below).info.run_id
-    tracking.recovery.end_orphan_runs(parent, every_child=died)
+    tracking.recovery.end_orphan_runs(parent.info.run_id, every_child=died)
     assert client.get_run(candidate).info.status == "KILLED"
     assert client.get_run(other).info.status == ("KILLED" if died else "RUNNING")
     assert client.get_run(parent.info.run_id).info.status == "RUNNING"

@@ -159,11 +159,13 @@ src/{PACKAGE}/tracking/datasets.py
 src/{PACKAGE}/tracking/drift.py
 src/{PACKAGE}/tracking/environment.py
 src/{PACKAGE}/tracking/failures.py
+src/{PACKAGE}/tracking/file_notes.py
 src/{PACKAGE}/tracking/hooks.py
 src/{PACKAGE}/tracking/models.py
 src/{PACKAGE}/tracking/monitoring.py
 src/{PACKAGE}/tracking/names.py
 src/{PACKAGE}/tracking/parameters.py
+src/{PACKAGE}/tracking/pending_runs.py
 src/{PACKAGE}/tracking/promotion.py
 src/{PACKAGE}/tracking/provenance.py
 src/{PACKAGE}/tracking/recovery.py
@@ -171,6 +173,7 @@ src/{PACKAGE}/tracking/redact.py
 src/{PACKAGE}/tracking/registry.py
 src/{PACKAGE}/tracking/search.py
 src/{PACKAGE}/tracking/secret_names.py
+src/{PACKAGE}/tracking/secret_patterns.py
 src/{PACKAGE}/tracking/store_check.py
 src/{PACKAGE}/tracking/training_rows.py
 tests/conftest.py

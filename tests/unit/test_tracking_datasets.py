@@ -1,4 +1,4 @@
-"""``tracking.datasets`` and ``catalog_files``: the inputs of a run."""
+"""``tracking.datasets``: the inputs of a run."""
 
 import os
 import subprocess
@@ -42,27 +42,6 @@ def test_input_files_are_digested_and_others_are_none(tracking, tmp_path):
         assert not found[name].versioned
     assert found["missing"] is found["memory"] is None
     assert "params:x" not in found
-
-
-def test_the_version_that_is_loaded_is_the_input(tracking, tmp_path):
-    entry = {
-        "type": "text.TextDataset",
-        "filepath": str(tmp_path / "a.txt"),
-        "versioned": True,
-    }
-    catalog = DataCatalog.from_config({"a": entry})
-    assert (
-        tracking.catalog_files.dataset_file("a", catalog) is None
-    )  # the node will say so
-    for version in ("2026-01-01T00.00.00.000Z", "2026-01-02T00.00.00.000Z"):
-        (tmp_path / "a.txt" / version).mkdir(parents=True)
-        (tmp_path / "a.txt" / version / "a.txt").write_text(version)
-    catalog = DataCatalog.from_config({"a": entry})
-    assert tracking.catalog_files.dataset_file("a", catalog).path.read_text() == version
-    older = tracking.catalog_files.dataset_file(
-        "a", catalog, "2026-01-01T00.00.00.000Z"
-    )
-    assert older.path.read_text() == "2026-01-01T00.00.00.000Z"
 
 
 def only_input(run):

@@ -4,14 +4,16 @@ Put ``MLflowRunHooks()`` into the ``HOOKS`` of ``settings.py``; it works in any 
 project and imports nothing from the project around it. Nodes may use the other names
 below. The modules, from the bottom up; each imports only from those before it:
 
-- ``redact``, ``secret_names``: hide secrets in everything that is recorded
-- ``environment``: MLflow's environment variables, set by the user or by us
+- ``secret_names``, ``secret_patterns``, ``redact``: hide secrets in everything that is
+  recorded
+- ``names``, ``environment``: names and limits of MLflow's; its environment variables,
+  set by the user or by us
 - ``database``, ``client``, ``config``: the tracking store; connecting; ``mlflow.yml``
 - ``store_check``: can runs be recorded there? For the project's ``check.py``
-- ``data_locks``: a run's files are its own while it runs
-- ``names``, ``parameters``, ``catalog_files``, ``datasets``, ``code``, ``provenance``,
+- ``file_notes``, ``data_locks``: which run wrote a file; a run's files are its own
+- ``parameters``, ``catalog_files``, ``datasets``, ``code``, ``provenance``,
   ``artifacts``, ``failures``: what is recorded of a run
-- ``recovery``: ends runs whose process died
+- ``pending_runs``, ``recovery``: ends runs whose process died
 - ``active_run``, ``hooks``: open, join and end the run at Kedro's moments
 - ``training_rows``, ``models``, ``registry``, ``comparison``, ``promotion``: models and
   the champion

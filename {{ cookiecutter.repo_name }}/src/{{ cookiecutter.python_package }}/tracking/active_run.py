@@ -11,6 +11,7 @@ import sys
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -32,30 +33,19 @@ logger = logging.getLogger(__name__)
 
 @dataclass
 class ActiveRun:
-    """The MLflow run of a pipeline run that is under way.
+    """The MLflow run of a pipeline run that is under way."""
 
-    Args:
-        kedro_id: Kedro's id of the pipeline run.
-        mlflow_id: The id of the MLflow run.
-        opened_by: "us"; "mlflow run"; "caller", in this process; or "other", by the
-            variable MLFLOW_RUN_ID.
-        pipeline: The nodes that are to run.
-        catalog: Their datasets.
-        started: In seconds since 1970, before it was opened.
-        locks: The locks on its files.
-        pending: The file by which the next start can end it, if it is ours to end.
-    """
-
-    kedro_id: str
+    kedro_id: str  # Kedro's id of the pipeline run
     mlflow_id: str
+    # "us"; "mlflow run"; "caller", in this process; or "other", by MLFLOW_RUN_ID
     opened_by: str
-    pipeline: Any
+    pipeline: Any  # the nodes that are to run
     catalog: Any
-    started: float
+    started: datetime  # a time before it was opened
     locks: data_locks.DataLocks
-    pending: recovery.PendingRun | None = None
+    pending: recovery.PendingRun | None = None  # if it is ours to end
     in_workers: bool = False  # nodes run in other processes
-    inputs: dict[str, catalog_files.DataFile | None] = field(default_factory=dict)
+    inputs: catalog_files.DataFiles = field(default_factory=dict)
     unread: set[str] = field(default_factory=set)  # inputs that are not logged yet
     chunked: set[str] = field(default_factory=set)  # inputs that nodes read in chunks
     versioned: list[Path] = field(default_factory=list)  # files that it has saved
@@ -103,9 +93,6 @@ class ActiveRun:
                 calls.attempt("its failure", self._log_failure, error)
             if status != "KILLED":
                 self._log_data(calls, complete=status == "FINISHED")
-            if calls.missing:
-                prepend = datasets.prepend_missing
-                calls.attempt("what was missing before", prepend, calls.missing)
             calls.report_failures()
         except BaseException:  # Ctrl-C
             calls.until = 0.0
@@ -131,7 +118,7 @@ class ActiveRun:
             self.kedro_id, self.locks.written(), self.pipeline, self.catalog
         )
         self.versioned = [file.path for file in saved.values() if file.versioned]
-        requested = artifacts.requested(
+        for artifact in artifacts.requested(
             self.inputs,
             saved,
             self.pipeline,
@@ -139,8 +126,7 @@ class ActiveRun:
             kedro_id=self.kedro_id,
             started=self.started,
             complete=complete,
-        )
-        for artifact in requested:
+        ):
             what = f"the artifact of {artifact.name}"
             calls.attempt(what, artifacts.log, artifact)
 
@@ -151,6 +137,7 @@ class ActiveRun:
             if self.in_workers and status != "FINISHED":
                 self.pending.set_unsure(True)
             if ended and self.pending.unsure:
+                end_orphans = recovery.end_orphan_runs
                 calls.attempt("the end of its duplicates", end_orphans, last=True)
             done = ended and self.opened_by == "us" and not self.pending.unsure
             self.pending.close(done=done)
@@ -182,12 +169,7 @@ class ActiveRun:
 def open_run(
     settings: dict[str, Any], project: Path, tags: dict[str, str]
 ) -> tuple[Any, str, recovery.PendingRun | None]:
-    """Join the caller's run, or open one.
-
-    Args:
-        settings: The contents of mlflow.yml.
-        project: The project's folder.
-        tags: The tags of a new run.
+    """Join the caller's run, or open one with these tags, where mlflow.yml says.
 
     Returns:
         The MLflow run, who has opened it, and its pending file if it is ours to end.
@@ -197,8 +179,7 @@ def open_run(
     environment.unset_env("MLFLOW_RUN_ID")  # left by an interrupted run
     uri, joined = os.environ["MLFLOW_TRACKING_URI"], os.environ.get("MLFLOW_RUN_ID")
     recovery.finish_interrupted_runs(project, uri, joined)
-    if active := mlflow.active_run():
-        # With what was logged since.
+    if active := mlflow.active_run():  # it lacks what was logged since
         return mlflow.get_run(active.info.run_id), "caller", None
     if joined:
         # The launcher's run decides the experiment, whatever its name says.
@@ -221,9 +202,9 @@ def open_run(
 def joined_runs() -> set[str]:
     """Return the ids of the MLflow runs that a pipeline run would join."""
     found = {environment.user_env("MLFLOW_RUN_ID")}
-    if mlflow := sys.modules.get("mlflow"):
-        if active := mlflow.active_run():
-            found |= {active.info.run_id, active.data.tags.get(names.PARENT_TAG)}
+    mlflow = sys.modules.get("mlflow")
+    if active := mlflow and mlflow.active_run():
+        found |= {active.info.run_id, active.data.tags.get(names.PARENT_TAG)}
     return {run_id for run_id in found if run_id}
 
 
@@ -255,13 +236,6 @@ def exit_on_sigterm(signum: int, _frame) -> None:
     for child in multiprocessing.active_children():
         child.terminate()
     raise SystemExit(128 + signum)
-
-
-def end_orphans(run_id: str) -> None:
-    """End what a lost answer has left so far; the next start looks again."""
-    from mlflow import MlflowClient
-
-    recovery.end_orphan_runs(MlflowClient().get_run(run_id), every_child=False)
 
 
 def install_exit_handlers(end_open_runs: Callable[[], None]) -> None:

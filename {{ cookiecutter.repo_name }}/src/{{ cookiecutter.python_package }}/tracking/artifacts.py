@@ -19,7 +19,6 @@ from kedro.io.core import HTTP_PROTOCOLS, get_protocol_and_path
 from . import catalog_files, redact
 
 KEYS = ("artifact_path", "max_mb")
-logger = logging.getLogger(__name__)
 
 logger = logging.getLogger(__name__)
 
@@ -42,9 +41,8 @@ def settings_of(config: Mapping[str, Any]) -> dict[str, Any]:
 
 def warn_of_unknown_settings(pipeline: Any, catalog: Any) -> None:
     """Warn of unknown settings below ``metadata: mlflow:`` in the catalog."""
-    for name in sorted(
-        {*catalog_files.external_inputs(pipeline), *pipeline.all_outputs()}
-    ):
+    names = {*catalog_files.external_inputs(pipeline), *pipeline.all_outputs()}
+    for name in sorted(names):
         config = catalog_files.catalog_entry(name, catalog)
         given = (config.get("metadata") or {}).get("mlflow")
         if given and not isinstance(given, dict):
@@ -62,27 +60,26 @@ def warn_of_unknown_settings(pipeline: Any, catalog: Any) -> None:
 
 
 def requested(
-    inputs: Mapping[str, catalog_files.DataFile | None],
-    saved: Mapping[str, catalog_files.DataFile],
+    inputs: catalog_files.DataFiles,
+    saved: catalog_files.DataFiles,
     pipeline: Any,
     catalog: Any,
     *,
     kedro_id: str,
-    started: float,
+    started: datetime,
     complete: bool,
 ) -> Iterator[Artifact]:
     """Yield the artifacts that the catalog wants logged.
 
     Args:
-        inputs: The local files that it has read, by dataset; None for other data.
+        inputs: The local files that the run has read, by dataset; None for other data.
         saved: The local files that it has saved.
         pipeline: The nodes that were to run.
         catalog: Their datasets.
-        kedro_id: Kedro's id of the run, by which versioned files are named.
-        started: When it began, in seconds since 1970.
-        complete: Whether all nodes have run.
+        kedro_id: By which versioned files are named.
+        started: Older files in a folder are left out.
+        complete: Whether all nodes have run, so that all files have to be there.
     """
-    began = datetime.fromtimestamp(started, timezone.utc)
     for name in (*inputs, *sorted(pipeline.all_outputs())):
         config = catalog_files.catalog_entry(name, catalog)
         if settings_of(config).get("artifact_path") is None:
@@ -92,19 +89,12 @@ def requested(
         if file := (inputs if read else saved).get(name):
             yield Artifact(name, config, str(file.path), None, True)
         elif read or complete or not local or local.is_dir():
-            place = address_of(name, catalog, config, "" if read else kedro_id)
-            yield Artifact(name, config, place, None if read else began, complete)
-
-
-def address_of(name: str, catalog: Any, config: dict[str, Any], version: str) -> str:
-    """Return the address of a dataset, with its version if it is versioned."""
-    address = catalog_files.data_address(config)
-    if not address or not config.get("versioned"):
-        return address
-    version = (
-        version or catalog_files.inner_dataset(name, catalog).resolve_load_version()
-    )
-    return posixpath.join(address, version, posixpath.basename(address))
+            address = catalog_files.data_address(config)
+            if address and config.get("versioned"):
+                dataset = catalog_files.inner_dataset(name, catalog)
+                version = dataset.resolve_load_version() if read else kedro_id
+                address = posixpath.join(address, version, posixpath.basename(address))
+            yield Artifact(name, config, address, None if read else started, complete)
 
 
 def log(run_id: str, artifact: Artifact) -> None:
@@ -142,10 +132,9 @@ def file_system(artifact: Artifact) -> tuple[Any, str]:
     """Return fsspec's file system of an artifact, and the path in it."""
     import fsspec
 
-    options = {**(artifact.config.get("credentials") or {})}
-    options |= artifact.config.get("fs_args") or {}
-    for key in [key for key in options if key.startswith("open_args")]:
-        del options[key]
+    given = (artifact.config.get(key) or {} for key in ("credentials", "fs_args"))
+    options = {key: value for part in given for key, value in part.items()}
+    options = {k: v for k, v in options.items() if not k.startswith("open_args")}
     protocol, root = get_protocol_and_path(artifact.address)
     system = fsspec.filesystem(protocol, **options)
     if "filepath" not in artifact.config or protocol in HTTP_PROTOCOLS:
@@ -155,20 +144,16 @@ def file_system(artifact: Artifact) -> tuple[Any, str]:
 
 
 def files_of(system: Any, root: str, artifact: Artifact) -> list[str]:
-    """Return the files of an artifact; in a folder, those that the run has written."""
+    """Return the files of an artifact; in a folder, those that the run has written.
+
+    Hidden files and folders in a folder are left out.
+    """
     if system.isfile(root):
-        sure = artifact.needed or not artifact.since
-        return [root] if sure or is_new(system, root, artifact.since) else []
-    if not system.isdir(root):
-        return []
-    files = [path for path in system.find(root) if not hidden(path, root)]
-    return [path for path in files if is_new(system, path, artifact.since)]
-
-
-def hidden(path: str, root: str) -> bool:
-    """Tell whether a file in a folder, or one of its parents there, is hidden."""
-    parts = posixpath.relpath(path, root).split("/")
-    return any(part.startswith(".") for part in parts)
+        wanted = artifact.needed or is_new(system, root, artifact.since)
+        return [root] if wanted else []
+    found = system.find(root) if system.isdir(root) else []
+    shown = [path for path in found if "/." not in f"/{posixpath.relpath(path, root)}"]
+    return [path for path in shown if is_new(system, path, artifact.since)]
 
 
 def is_new(system: Any, path: str, since: datetime | None) -> bool:

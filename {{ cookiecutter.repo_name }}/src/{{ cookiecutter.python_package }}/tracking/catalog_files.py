@@ -11,7 +11,7 @@ from kedro.io import AbstractVersionedDataset, CachedDataset, DatasetError, Vers
 from kedro.pipeline import Pipeline
 from kedro.runner import SequentialRunner
 
-from . import data_locks
+from . import file_notes
 
 
 class DataFile(NamedTuple):
@@ -20,7 +20,10 @@ class DataFile(NamedTuple):
     path: Path
     versioned: bool
     digest: str = ""  # MD5 of an input
-    signature: data_locks.Signature | None = None  # when it was digested
+    signature: file_notes.Signature | None = None  # when it was digested
+
+
+DataFiles = Mapping[str, DataFile | None]  # by dataset; None for other data
 
 
 def catalog_entry(name: str, catalog: Any) -> dict[str, Any]:
@@ -93,22 +96,19 @@ def saved_files(
 ) -> dict[str, DataFile]:
     """Return the local files that the pipeline has saved, by dataset.
 
-    Args:
-        kedro_id: Kedro's id of the run, by which versioned files are named.
-        written: The other files that it has written.
-        pipeline: The nodes that were to run.
-        catalog: Their datasets.
+    They are versioned ones, which Kedro names by its id of the run, and those that the
+    run has ``written``.
     """
     names = sorted(pipeline.all_outputs())
     found = {name: dataset_file(name, catalog, kedro_id) for name in names}
     return {
         name: file
         for name, file in found.items()
-        if file and (file.versioned or data_locks.resolve(file.path) in written)
+        if file and (file.versioned or file_notes.resolve(file.path) in written)
     }
 
 
-def loaded_versions(files: Mapping[str, DataFile | None]) -> dict[str, str]:
+def loaded_versions(files: DataFiles) -> dict[str, str]:
     """Return the versions of versioned inputs, by dataset."""
     found = {name: file for name, file in files.items() if file and file.versioned}
     return {name: file.path.parent.name for name, file in found.items()}

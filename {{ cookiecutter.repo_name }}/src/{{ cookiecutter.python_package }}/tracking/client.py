@@ -43,22 +43,14 @@ class TrackingError(ClickException):
 
 @contextmanager
 def http_timeouts(settings: dict[str, str], override: bool = False) -> Iterator[None]:
-    """Set time-outs and retries within a ``with`` block.
-
-    Args:
-        settings: Variables of MLflow.
-        override: Whether they replace those that the user has set.
-    """
+    """Set variables of MLflow within a block; the user's only with ``override``."""
     names = [name for name in settings if override or not environment.user_env(name)]
     before = {name: os.environ[name] for name in names}
-    put = os.environ.__setitem__ if override else environment.set_env
-    for name in names:
-        put(name, settings[name])
+    os.environ.update({name: settings[name] for name in names})
     try:
         yield
     finally:
-        for name, value in before.items():
-            put(name, value)
+        os.environ.update(before)
 
 
 @contextmanager
@@ -101,11 +93,9 @@ def verify_store(project: Path) -> Iterator[None]:
 
 
 class BestEffortCalls:
-    """Calls at the end of a run: each may fail; they stop after about a minute.
+    """Calls that may fail without an end to the run; they stop after about a minute.
 
-    Args:
-        run_id: The MLflow run, the first argument of every call.
-        policy: How long each may wait.
+    The id of the run is their first argument; the policy says how long each may wait.
     """
 
     def __init__(self, run_id: str, policy: dict[str, str]) -> None:
@@ -134,13 +124,19 @@ class BestEffortCalls:
 
     def report_failures(self) -> None:
         """List in the log, and in a tag of the run, what could not be logged."""
-        from mlflow import MlflowClient
-
         if self.missing:
             said = "; ".join(self.missing)
-            logger.error("MLflow did not take all of run %s: %s", self.run_id, said)
-            tag = (names.MISSING_TAG, said[:5000])
-            self.attempt("what is missing", MlflowClient().set_tag, *tag)
+            logger.error("Run %s lacks %s", self.run_id, said)
+            self.attempt("what is missing", add_missing, said)
+
+
+def add_missing(run_id: str, said: str) -> None:
+    """Add to the tag of a run that lists what could not be logged."""
+    from mlflow import MlflowClient
+
+    before = MlflowClient().get_run(run_id).data.tags.get(names.MISSING_TAG)
+    text = f"{before}; {said}" if before else said
+    MlflowClient().set_tag(run_id, names.MISSING_TAG, text[: names.MAX_TAG])
 
 
 def log_run_url(run: Any) -> None:

@@ -12,12 +12,13 @@ import subprocess
 import sys
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 from . import datasets, names, redact
 
 DIFF_FILE, PACKAGES_FILE = "code.diff", "packages.txt"
 DIFF_MASKED = "masked: it holds what looks like credentials"  # in the tag git.diff
-MAX_DIFF_BYTES = 5_000_000  # bytes
+MAX_DIFF_BYTES = 5_000_000
 # The project's folder, without what tracking writes there, ignored by git or not.
 PROJECT_PATHS = (
     ".",
@@ -87,17 +88,15 @@ def git_state(project: Path) -> dict[str, str]:
         return {}
     # The remote of this branch, or origin, without asking it.
     remote = git(project, "ls-remote", "--get-url").decode().strip()
-    where = {
+    beside = git(project, "status", "--porcelain", "--", ":/", ":(exclude).")
+    tags = {
+        names.COMMIT_TAG: about["oid"],
+        "git.dirty": str(bool(re.search("^[^#]", status, re.MULTILINE))).lower(),
+        names.DIRTY_OUTSIDE_TAG: "true" if beside else "",
         "mlflow.source.git.branch": about["head"].replace("(detached)", ""),
         "mlflow.source.git.repoURL": "" if remote == "origin" else redact.mask(remote),
     }
-    beside = git(project, "status", "--porcelain", "--", ":/", ":(exclude).")
-    return {
-        names.COMMIT_TAG: about["oid"],
-        "git.dirty": str(bool(re.search("^[^#]", status, re.MULTILINE))).lower(),
-        **({names.DIRTY_OUTSIDE_TAG: "true"} if beside else {}),
-        **{name: text for name, text in where.items() if text},
-    }
+    return {name: text for name, text in tags.items() if text}
 
 
 def uncommitted_changes(project: Path) -> tuple[bytes, str]:
@@ -139,13 +138,10 @@ def installed_packages(project: Path) -> str:
 
 
 @functools.lru_cache(maxsize=1)
-def _requirement_lines(
-    state: tuple[tuple[str, int], ...],
-) -> list[tuple[str, str, str]]:
+def _requirement_lines(_state: Any) -> list[tuple[str, str, str]]:
     """Return name, source and line of every package; a millisecond for each.
 
-    Args:
-        state: The folders of ``sys.path`` and when they changed: the cache's key.
+    The state is the cache's key: the folders of ``sys.path`` and when they changed.
     """
     found = []
     for installed in metadata.distributions():

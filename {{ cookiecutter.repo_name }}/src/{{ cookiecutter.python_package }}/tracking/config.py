@@ -64,9 +64,7 @@ def check_config(config: dict[str, Any]) -> None:
 def configure(config: dict[str, Any], project: Path) -> None:
     """Export the tracking address of mlflow.yml, unless the user has set another.
 
-    Args:
-        config: The contents of mlflow.yml.
-        project: The project's folder, where relative SQLite paths start.
+    Relative paths of SQLite start at the project's folder.
     """
     for name, value in client.RUNNING.items():
         environment.set_default(name, value)
@@ -142,10 +140,7 @@ def experiment_id(config: dict[str, Any], project: Path) -> str:
 def artifact_location(name: str, configured: str | None, project: Path) -> str | None:
     """Return where a new experiment keeps its artifacts; None leaves it to the server.
 
-    Args:
-        name: The name of the experiment.
-        configured: What mlflow.yml says; a relative path starts at the project.
-        project: The project's folder.
+    A relative path of mlflow.yml starts at the project's folder.
     """
     if configured:
         return configured if "://" in configured else str(project / configured)

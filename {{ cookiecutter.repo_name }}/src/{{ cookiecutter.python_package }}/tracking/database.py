@@ -18,19 +18,14 @@ LOCK_SQL = {
 }
 # What MLflow says when a constraint of the database or its lock stops a statement.
 CONFLICT_CODES = ("BAD_REQUEST", "TEMPORARILY_UNAVAILABLE")
-# The absolute paths of artifacts in a SQLite store.
-RELOCATE_SQL = """
-UPDATE experiments SET artifact_location = :new || substr(artifact_location, :rest)
-    WHERE instr(artifact_location, :old) = 1;
-UPDATE runs SET artifact_uri = :new || substr(artifact_uri, :rest)
-    WHERE instr(artifact_uri, :old) = 1;
-UPDATE logged_models SET artifact_location = :new || substr(artifact_location, :rest)
-    WHERE instr(artifact_location, :old) = 1;
-UPDATE model_versions SET source = :new || substr(source, :rest)
-    WHERE instr(source, :old) = 1;
-UPDATE model_versions SET storage_location = :new || substr(storage_location, :rest)
-    WHERE instr(storage_location, :old) = 1
-"""
+# Where a store keeps the absolute paths of artifacts.
+PATH_COLUMNS = (
+    ("experiments", "artifact_location"),
+    ("runs", "artifact_uri"),
+    ("logged_models", "artifact_location"),
+    ("model_versions", "source"),
+    ("model_versions", "storage_location"),
+)
 
 logger = logging.getLogger(__name__)
 
@@ -39,6 +34,17 @@ def sqlite_file(uri: str) -> Path | None:
     """Return the file of a SQLite address, None for other addresses."""
     file = re.fullmatch(r"sqlite:///([^?]+)(\?.*)?", uri)
     return Path(file[1]) if file else None
+
+
+def open_lock(file: Path, timeout: float) -> sqlite3.Connection:
+    """Open a SQLite file that is used as a lock, by any thread, with own transactions.
+
+    Args:
+        file: The file; it is created where it is missing.
+        timeout: For how many seconds to wait while another process has locked it.
+    """
+    options: Any = {"isolation_level": None, "check_same_thread": False}
+    return sqlite3.connect(file, timeout=timeout, **options)
 
 
 @contextmanager
@@ -50,8 +56,7 @@ def database_lock(uri: str) -> Iterator[None]:
     """
     if file := sqlite_file(uri):
         file.parent.mkdir(parents=True, exist_ok=True)
-        lock = sqlite3.connect(f"{file}.lock", timeout=300, isolation_level=None)
-        with closing(lock):
+        with closing(open_lock(Path(f"{file}.lock"), timeout=300)) as lock:
             lock.execute("BEGIN EXCLUSIVE")
             yield
     elif uri.startswith(DATABASES):
@@ -86,19 +91,21 @@ def relocate_artifacts(file: Path, project: Path) -> None:
     MLflow keeps absolute paths. Those below the folder where the store was last used
     now start at this folder; all others stay, for they were the owner's choice.
     """
-    known = "SELECT value FROM experiment_tags WHERE key = 'project.folder'"
     with closing(sqlite3.connect(file, timeout=300)) as db, db:
         made = "SELECT 1 FROM sqlite_master WHERE name = 'logged_models'"
         if not db.execute(made).fetchone():  # MLflow has not created all tables yet
             return
+        known = "SELECT value FROM experiment_tags WHERE key = 'project.folder'"
         folders = {folder for (folder,) in db.execute(known)}
         if folders == {str(project)}:
             return
         for old in folders - {str(project)}:
             for was, now in zip(beginnings(old), beginnings(str(project)), strict=True):
-                for statement in RELOCATE_SQL.split(";"):
+                for table, column in PATH_COLUMNS:
                     db.execute(
-                        statement, {"old": was, "new": now, "rest": len(was) + 1}
+                        f"UPDATE {table} SET {column} = ? || substr({column}, ?)"
+                        f" WHERE instr({column}, ?) = 1",
+                        [now, len(was) + 1, was],
                     )
             logger.info("The store has moved here from %s: its runs open again.", old)
         db.execute("DELETE FROM experiment_tags WHERE key = 'project.folder'")

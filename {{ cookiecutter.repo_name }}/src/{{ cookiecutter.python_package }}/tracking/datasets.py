@@ -7,11 +7,12 @@ import json
 import logging
 import re
 import warnings
-from collections.abc import Iterable, Mapping, Sized
+from collections.abc import Iterable, Sized
 from pathlib import Path
 from typing import Any
 
-from . import catalog_files, data_locks, database, names, redact
+from . import catalog_files, client, database, file_notes, names
+from .catalog_files import DataFile, DataFiles
 
 logger = logging.getLogger(__name__)
 
@@ -35,30 +36,28 @@ def is_chunked(data: Any) -> bool:
     return isinstance(data, Iterable) and not isinstance(data, Sized)
 
 
-def input_files(
-    pipeline: Any, catalog: Any
-) -> dict[str, catalog_files.DataFile | None]:
+def input_files(pipeline: Any, catalog: Any) -> DataFiles:
     """Return the files that the pipeline reads, digested, by dataset.
 
     None stands for what is no local file: a table of a database, a file elsewhere.
     """
-    found: dict[str, catalog_files.DataFile | None] = {}
+    found: dict[str, DataFile | None] = {}
     for name in catalog_files.external_inputs(pipeline):
         if file := catalog_files.dataset_file(name, catalog):
-            before = data_locks.signature(file.path)
+            before = file_notes.signature(file.path)
             file = file._replace(digest=file_digest(file.path), signature=before)
         found[name] = file
     return found
 
 
-def find_writers(files: Mapping[str, catalog_files.DataFile | None]) -> dict[str, str]:
+def find_writers(files: DataFiles) -> dict[str, str]:
     """Return which MLflow run has written each input, by dataset.
 
     Warns if they come from different runs, or have changed since.
     """
     found = {}
     for name, file in files.items():
-        if file and (run_id := data_locks.writing_run(file.path)):
+        if file and (run_id := file_notes.writing_run(file.path)):
             found[name] = run_id
     if len(set(found.values())) > 1 or any(" " in run for run in found.values()):
         said = ", ".join(f"{name} from {run}" for name, run in found.items())
@@ -73,13 +72,11 @@ def upstream_run_ids(run: Any) -> list[str]:
     return sorted(text for text in written if re.fullmatch("[0-9a-f]{32}", text))
 
 
-def check_unchanged(
-    run_id: str, name: str, file: catalog_files.DataFile | None
-) -> bool:
+def check_unchanged(run_id: str, name: str, file: DataFile | None) -> bool:
     """Tell whether a file is as it was when it was digested; if not, tag the run."""
     from mlflow import MlflowClient
 
-    if not file or data_locks.signature(file.path) == file.signature:
+    if not file or file_notes.signature(file.path) == file.signature:
         return True
     logger.warning("%s has changed while the run read it.", file.path)
     why = "unknown: the file changed while the run read it"
@@ -88,39 +85,15 @@ def check_unchanged(
 
 
 def log_input_or_warn(
-    run_id: str, name: str, file: catalog_files.DataFile | None, table: Any
+    run_id: str, name: str, file: DataFile | None, table: Any
 ) -> None:
-    """Log an input; if that fails, say so in the log and in a tag."""
-    from mlflow import MlflowClient
-
-    try:
-        log_input(run_id, name, file, table)
-    except Exception as error:  # the pipeline needs no description of its input
-        said = f"the input {name}: {redact.first_line(error)}"
-        logger.warning("Run %s goes on, but lacks %s", run_id, said)
-        try:
-            missing = [said]
-            prepend_missing(run_id, missing)
-            MlflowClient().set_tag(
-                run_id, names.MISSING_TAG, "; ".join(missing)[: names.MAX_TAG]
-            )
-        except Exception as again:
-            logger.warning(
-                "Its tag %s, too: %s", names.MISSING_TAG, redact.first_line(again)
-            )
+    """Log an input; if that fails, say so: the pipeline needs no description of it."""
+    calls = client.BestEffortCalls(run_id, policy={})
+    calls.attempt(f"the input {name}", log_input, name, file, table)
+    calls.report_failures()
 
 
-def prepend_missing(run_id: str, missing: list[str]) -> None:
-    """Prepend what the run's tag already lists as missing."""
-    from mlflow import MlflowClient
-
-    if said := MlflowClient().get_run(run_id).data.tags.get(names.MISSING_TAG):
-        missing.insert(0, said)
-
-
-def log_input(
-    run_id: str, name: str, file: catalog_files.DataFile | None, table: Any
-) -> None:
+def log_input(run_id: str, name: str, file: DataFile | None, table: Any) -> None:
     """Log a dataset with the digest of its file or, without a file, of its table.
 
     The schema of a pandas table is logged with it; a tag says what has no digest.

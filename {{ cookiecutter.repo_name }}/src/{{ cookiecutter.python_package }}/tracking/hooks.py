@@ -7,8 +7,8 @@ import logging
 import os
 import signal
 import sys
-import time
 import traceback
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
@@ -89,11 +89,14 @@ class MLflowRunHooks:
 
     def _start(self, run_params, pipeline, catalog, given, locks) -> None:
         """Open or join the MLflow run, and log what is known of it already."""
-        kedro_id, started = run_params["run_id"], time.time()
+        kedro_id, started = run_params["run_id"], datetime.now(timezone.utc)
+        conf_source = str(self._loader.conf_source)
+        run_params = {**run_params, "env": self._env, "conf_source": conf_source}
         planned = catalog_files.nodes_to_run(pipeline, catalog, run_params)
-        run_params, skipped = provenance.without_skipped(run_params, pipeline, planned)
-        tags = provenance.run_tags(run_params, planned, self._project, self._env)
-        tags |= skipped
+        running = [node.name for node in planned.nodes]
+        if skipped := {node.name for node in pipeline.nodes} - set(running):
+            run_params |= {"node_names": running, "skipped_nodes": sorted(skipped)}
+        tags = provenance.run_tags(run_params, planned)
         try:
             with client.verify_store(self._project):
                 run, opened_by, pending = active_run.open_run(
@@ -132,12 +135,7 @@ class MLflowRunHooks:
         active.inputs = datasets.input_files(pipeline, catalog)
         active.unread = set(active.inputs)
         more_tags, reproduction = provenance.reproduction(
-            run_params,
-            self._env,
-            active.inputs,
-            self._project,
-            tags,
-            str(self._loader.conf_source),
+            run_params, active.inputs, dirty=tags.get("git.dirty") == "true"
         )
         used = parameters.used_parameters(pipeline, catalog, given)
         with client.verify_store(self._project):

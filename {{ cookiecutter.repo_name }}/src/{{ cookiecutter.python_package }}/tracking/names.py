@@ -9,6 +9,7 @@ from contextvars import ContextVar
 from kedro.framework import project
 
 MAX_NAME, MAX_VALUE, MAX_TAG = 250, 6000, 8000
+MAX_PART = 200  # of a name to which something is added
 COMMIT_TAG = "mlflow.source.git.commit"
 NO_GIT_TAG = "git.unavailable"  # says why there is no commit
 DIRTY_OUTSIDE_TAG = "git.dirty_outside"  # files beside the project have changed
@@ -36,7 +37,7 @@ def clean_name(name: str) -> str:
 
 def data_tag(name: str, what: str) -> str:
     """Return the name of a tag about a dataset: ``data.NAME.WHAT``."""
-    return f"data.{clean_name(name)[:200]}.{what}"
+    return f"data.{clean_name(name)[:MAX_PART]}.{what}"
 
 
 def with_namespace(name: str) -> str:

@@ -6,7 +6,6 @@ import copy
 import difflib
 import logging
 import math
-from dataclasses import asdict, is_dataclass
 from typing import Any
 
 from click import ClickException
@@ -27,12 +26,10 @@ def flatten(parameters: dict[str, Any]) -> dict[str, str]:
     todo: list[tuple[str, Any, str]] = [("", parameters, "")]
     while todo:  # not by recursion, which has an end
         name, value, secret = todo.pop()
-        value = value.model_dump() if hasattr(value, "model_dump") else value
-        value = asdict(value) if is_dataclass(value) else value  # type: ignore
+        value = redact.as_plain(value)
         if isinstance(value, dict) and (value or not name):
-            above = "" if secret_names.is_some_key(secret) else secret
             todo += [
-                (f"{name}.{key}", child, key if secret_names.is_secret(key) else above)
+                (f"{name}.{key}", child, secret_names.secret_name(key, secret))
                 for key, child in reversed(value.items())
             ]
             continue

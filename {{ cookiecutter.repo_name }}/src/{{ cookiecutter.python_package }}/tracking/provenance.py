@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import platform
 import re
 import shlex
@@ -17,7 +18,7 @@ import click
 from kedro.framework.project import settings
 
 from . import catalog_files, code, datasets, names, parameters, redact
-from .catalog_files import DataFile
+from .catalog_files import DataFiles
 
 OPTIONS_FILE, FOLDER = "run.json", "environment"  # among a run's artifacts
 REPLAY_TAG = "replay.of"  # names the run that is repeated
@@ -29,74 +30,50 @@ FILTERS = ("tags", "node_names", "from_nodes", "to_nodes", "from_inputs", "to_ou
 logger = logging.getLogger(__name__)
 
 
-def run_tags(
-    run_params: dict[str, Any], pipeline: Any, project: Path, env: str
-) -> dict[str, str]:
-    """Return the tags that say what made a run."""
+def run_tags(run_params: dict[str, Any], pipeline: Any) -> dict[str, str]:
+    """Return the tags that say what made a run.
+
+    Args:
+        run_params: The options of the run, as Kedro hands them to hooks, with ``env``
+            and ``conf_source`` as they apply, and ``skipped_nodes`` if there are some.
+        pipeline: The nodes that run.
+    """
     runner = re.search(r"(\w+) object at", str(run_params["runner"]))
     tags = {
         "kedro.run_id": run_params["run_id"],
         "kedro.session_id": run_params.get("session_id") or run_params["run_id"],
         "kedro.version": run_params["kedro_version"],
-        "kedro.env": env,
+        "kedro.env": run_params["env"],
         "kedro.pipeline": ",".join(run_params["pipeline_names"] or ["__default__"]),
         "kedro.runner": runner[1] if runner else "SequentialRunner",
         "python.executable": sys.executable,
         "python.version": platform.python_version(),
     }
-    for name in FILTERS:
-        if chosen := run_params[name]:
-            tags[f"kedro.{name}"] = ",".join(chosen)
-    namespaces = {node.namespace for node in pipeline.nodes if node.namespace}
-    if namespaces:
-        tags["kedro.namespaces"] = ",".join(sorted(namespaces))
-    return tags | code.git_state(project)
-
-
-def without_skipped(
-    run_params: dict[str, Any], pipeline: Any, planned: Any
-) -> tuple[dict[str, Any], dict[str, str]]:
-    """Name the nodes that run if ``--only-missing-outputs`` skips some of them.
-
-    Args:
-        run_params: The options of the run, as Kedro hands them to hooks.
-        pipeline: The nodes that were asked for.
-        planned: Those that run.
-
-    Returns:
-        The options with the names of the nodes, and a tag with those of the others.
-    """
-    running = [node.name for node in planned.nodes]
-    skipped = {node.name for node in pipeline.nodes} - set(running)
-    if not skipped:
-        return run_params, {}
-    tag = {"kedro.skipped_nodes": ",".join(sorted(skipped))}
-    return {**run_params, "node_names": running}, tag
+    chosen = {name: run_params.get(name) for name in (*FILTERS, "skipped_nodes")}
+    chosen["namespaces"] = sorted({n.namespace for n in pipeline.nodes if n.namespace})
+    tags |= {
+        f"kedro.{name}": ",".join(given) for name, given in chosen.items() if given
+    }
+    return tags | code.git_state(Path(run_params["project_path"]))
 
 
 def reproduction(
-    run_params: dict[str, Any],
-    env: str,
-    inputs: Mapping[str, DataFile | None],
-    project: Path,
-    tags: Mapping[str, str],
-    conf_source: str = "",
+    run_params: dict[str, Any], inputs: DataFiles, *, dirty: bool
 ) -> tuple[dict[str, str], dict[str, bytes]]:
     """Return tags and artifacts by which a run can be reproduced.
 
-    Args:
-        run_params: The options of the run, as Kedro hands them to hooks.
-        env: The environment of ``conf/``.
-        inputs: The files that it reads, by dataset.
-        project: The project's folder.
-        tags: Known tags of the run: whether files differ from the commit.
-        conf_source: Where its configuration is.
+    The options are those of ``run_tags``; ``dirty`` if files differ from the commit.
     """
-    options = run_options(run_params, env, inputs)
-    options |= runner_options() | conf_options(conf_source, project)
+    project = Path(run_params["project_path"])
+    options = run_options(run_params, inputs)
     writers = datasets.find_writers(inputs)
-    found = {"kedro.command": command_line(options)[:5000]}
-    found |= unrecorded_options(options)
+    found = {"kedro.command": command_line(options)[: names.MAX_TAG]}
+    if "conf_source" in options:
+        found[CONF_TAG] = options["conf_source"]
+    # A sequential runner has no argument that an outcome depends on.
+    sequential = options.get("runner", "SequentialRunner").endswith("SequentialRunner")
+    if typed_options() is None and not sequential:
+        found[RUNNER_TAG] = NOT_RECORDED
     for name, run_id in writers.items():
         found[names.data_tag(name, "run_id")] = run_id
     for name, version in catalog_files.loaded_versions(inputs).items():
@@ -105,22 +82,20 @@ def reproduction(
         OPTIONS_FILE: options_file(options, inputs, writers, project),
         code.PACKAGES_FILE: code.installed_packages(project).encode(),
     }
-    if tags.get("git.dirty") == "true":
-        diff, found["git.diff"] = code.uncommitted_changes(project)
-        artifacts[code.DIFF_FILE] = diff
+    if dirty:
+        artifacts[code.DIFF_FILE], found["git.diff"] = code.uncommitted_changes(project)
     return found, artifacts
 
 
 def options_file(
     options: dict[str, Any],
-    inputs: Mapping[str, DataFile | None],
+    inputs: DataFiles,
     writers: Mapping[str, str],
     project: Path,
 ) -> bytes:
     """Return the options, inputs and writers of a run as JSON, by relative paths."""
     files = {name: file for name, file in inputs.items() if file}
-    here = f"{project.as_posix()}/"
-    paths = {n: f.path.as_posix().removeprefix(here) for n, f in files.items()}
+    paths = {name: relative(str(file.path), project) for name, file in files.items()}
     content: dict[str, Any] = {"run": options}
     content["inputs"] = {paths[name]: file.digest for name, file in files.items()}
     conf = options.get("conf_source", "")
@@ -131,58 +106,45 @@ def options_file(
     return json.dumps(content, indent=2).encode()
 
 
-def run_options(
-    run_params: dict[str, Any],
-    env: str,
-    files: Mapping[str, DataFile | None],
-) -> dict[str, Any]:
+def relative(path: str, project: Path) -> str:
+    """Return a path or address as it is seen from the project's folder."""
+    return path.replace(os.sep, "/").removeprefix(f"{project.as_posix()}/")
+
+
+def run_options(run_params: dict[str, Any], inputs: DataFiles) -> dict[str, Any]:
     """Return the options of a run in the format of ``kedro run --config``.
 
-    Versioned inputs have the version that is loaded now; secrets are hidden.
+    Versioned inputs have the version that is loaded now; secrets are hidden. No hook is
+    told the arguments of the runner: they are those that were typed.
     """
-    loaded = catalog_files.loaded_versions(files) | (
-        run_params.get("load_versions") or {}
-    )
+    versions = catalog_files.loaded_versions(inputs)
+    versions |= run_params.get("load_versions") or {}
     runner = re.search(r"<(?:kedro\.[\w.]+\.)?([\w.]+) ", str(run_params["runner"]))
     given = json.dumps(run_params["runtime_params"] or {}, default=str)
     lists = {name: run_params.get(name) for name in (*FILTERS, "namespaces")}
     lists["pipelines"] = run_params["pipeline_names"]
-    lists["load_versions"] = [":".join(item) for item in loaded.items()]
+    lists["load_versions"] = [":".join(item) for item in versions.items()]
+    typed = typed_options() or {}
+    runner_params = dict(typed.get("runner_params") or {})
+    if typed.get("is_async"):
+        runner_params["is_async"] = True
+    project, conf_source = Path(run_params["project_path"]), run_params["conf_source"]
+    usual = Path(conf_source) == project / settings.CONF_SOURCE
     found = {
-        "env": env,
+        "env": run_params["env"],
         "runner": runner[1] if runner else "",
         **{name: ",".join(chosen or []) for name, chosen in lists.items()},
         "params": redact.mask_values(json.loads(given)),
+        "runner_params": redact.mask_values(runner_params),
+        "conf_source": "" if usual else redact.mask(relative(conf_source, project)),
     }
     return {name: value for name, value in found.items() if value}
 
 
-def runner_options() -> dict[str, Any]:
-    """Return the arguments of the runner: what was typed, for no hook gets them."""
+def typed_options() -> dict[str, Any] | None:
+    """Return what was typed for ``kedro run``; None if something else runs."""
     context = click.get_current_context(silent=True)
-    typed = context.params if context and "runner_params" in context.params else {}
-    found = dict(typed.get("runner_params") or {})
-    if typed.get("is_async"):
-        found["is_async"] = True
-    return {"runner_params": redact.mask_values(found)} if found else {}
-
-
-def conf_options(conf_source: str, project: Path) -> dict[str, str]:
-    """Return where the configuration is, unless it is where projects have it."""
-    if not conf_source or Path(conf_source) == project / settings.CONF_SOURCE:
-        return {}
-    here = f"{project.as_posix()}/"
-    return {"conf_source": redact.mask(conf_source.removeprefix(here))}
-
-
-def unrecorded_options(options: dict[str, Any]) -> dict[str, str]:
-    """Return tags about the configuration, and arguments that are not known."""
-    context = click.get_current_context(silent=True)
-    typed = context is not None and "runner_params" in context.params
-    tags = {CONF_TAG: options["conf_source"]} if "conf_source" in options else {}
-    # A sequential runner has no argument that an outcome depends on.
-    default = "runner" not in options or options["runner"].endswith("SequentialRunner")
-    return tags if typed or default else tags | {RUNNER_TAG: NOT_RECORDED}
+    return context.params if context and "runner_params" in context.params else None
 
 
 def command_line(given: dict[str, Any]) -> str:
@@ -217,7 +179,7 @@ def log_all(
         if name in params:
             ours = params.pop(name)
             if parameters.parse_value(ours) != parameters.parse_value(text):
-                other = f"{name[:200]}.{tags['kedro.run_id']}"
+                other = f"{name[: names.MAX_PART]}.{tags['kedro.run_id']}"
                 logger.warning(
                     "Parameter %s is on the MLflow run as %s; the pipeline's value "
                     "%s is logged as %s.", name, text, ours, other,
@@ -236,15 +198,9 @@ def log_all(
 
 
 def replay_tags(varied: bool = False) -> dict[str, str]:
-    """Return the tags of the active run, if it repeats another.
-
-    Args:
-        varied: Also if it repeats it with changes.
-    """
+    """Return the tags of the active run, if it repeats another; maybe with changes."""
     import mlflow
 
-    run, wanted = (
-        mlflow.active_run(),
-        {REPLAY_TAG} | ({VARIATION_TAG} if varied else set()),
-    )
+    wanted = {REPLAY_TAG, VARIATION_TAG} if varied else {REPLAY_TAG}
+    run = mlflow.active_run()
     return run.data.tags if run and wanted & run.data.tags.keys() else {}

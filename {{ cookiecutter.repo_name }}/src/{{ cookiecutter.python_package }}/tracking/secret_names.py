@@ -6,11 +6,13 @@ import functools
 import re
 from typing import Any
 
-SECRETS = (
-    r"passwords?|passwd|passphrases?|passcodes?|pwd|secrets?|credentials?"
-    r"|authorization|authtoken|authkey|(basic|http)_auth|(access|private)_key_id"
-    r"|(api|access|auth|bearer|id|refresh|session)_tokens"
-    r"|(api|access|secret|private|auth|encryption|signing|master|account)_?keys?"
+ENDING = re.compile(
+    r"(password|passwd|passphrase|passcode|pwd|secret|credential)s?$"
+    r"|(^|_)(authorization|(basic|http)_auth|(access|private)_key_id"
+    r"|(api|access|auth|bearer|bot|git|github|gitlab|id|refresh|session)_?tokens?"
+    r"|(api|access|account|auth|encryption|master|private|secret|signing)_?keys?"
+    r"|(openai|ssh)keys?"
+    r"|(admin|db|ftp|login|mail|my|proxy|root|smtp|sql|ssh|store|user)pass)$"
 )
 # Names that end in these words, unless the word before says that it is something else.
 TOKEN, PASS, KEY = "token", "pass", "key"
@@ -47,13 +49,6 @@ PLAIN = {
     PASS: set(PLAIN_PASSES.split()),
     KEY: {*PLAIN_KEYS.split(), ""},
 }
-# One word without a sign between its parts.
-GLUED = re.compile(
-    r".+(password|passwd|passphrase|passcode|secret|credentials?)|.+pwd"
-    r"|(api|auth|access|bearer|refresh|session|git|github|gitlab|id|bot)token"
-    r"|(api|access|secret|private|auth|account|openai|encryption|signing|ssh)keys?"
-    r"|(db|user|my|root|admin|sql|smtp|mail|ftp|ssh|login|proxy|store)pass"
-)
 
 
 def words_of(name: str) -> list[str]:
@@ -73,11 +68,17 @@ def is_secret(name: Any) -> bool:
     last, before = words[-1], words[-2] if len(words) > 1 else ""
     if last in PLAIN:
         return before not in PLAIN[last]
-    ending = f"_{'_'.join(words[-3:])}"
-    return bool(re.search(rf"_(?:{SECRETS})$", ending) or GLUED.fullmatch(last))
+    return bool(ENDING.search("_".join(words)))
 
 
 def is_some_key(name: str) -> bool:
     """Tell whether a name is secret only because it ends in ``key``."""
     words = words_of(name)
-    return words[-1:] == [KEY] and not re.search(rf"(?:{SECRETS})$", "_".join(words))
+    return words[-1:] == [KEY] and not ENDING.search("_".join(words))
+
+
+def secret_name(key: Any, above: str = "") -> str:
+    """Return the secret name that a value has, or that its mapping stands below."""
+    if is_secret(key):
+        return str(key)
+    return "" if is_some_key(above) else above
