@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import functools
 import json
 import logging
 import os
 import platform
 import re
 import subprocess
-import sys
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -127,34 +125,30 @@ def uncommitted_changes(project: Path) -> tuple[bytes, str]:
 def installed_packages(project: Path) -> str:
     """Return the installed packages in the format of ``uv pip sync``."""
     found: dict[str, str] = {}
-    # To install or remove a package changes the folder that holds it.
-    folders = filter(os.path.isdir, map(os.path.abspath, sys.path))
-    state = tuple((folder, os.stat(folder).st_mtime_ns) for folder in folders)
-    for name, url, line in _requirement_lines(state):
-        if name and url.rstrip("/") != project.as_uri():
+    for installed in metadata.distributions():
+        about = installed.read_text("METADATA") or installed.read_text("PKG-INFO") or ""
+        header = about.partition("\n\n")[0]  # ten times as fast as `metadata` reads it
+        values = dict(re.findall(r"(?m)^(Name|Version): (\S+)", header))
+        source = json.loads(installed.read_text("direct_url.json") or "{}")
+        if "Name" in values and source.get("url", "").rstrip("/") != project.as_uri():
+            name, version = values["Name"], values.get("Version")
+            line = requirement_line(name, f"{name}=={version}", source)
             found.setdefault(name.lower(), line)  # the first is imported
     lines = [f"# Python {platform.python_version()}", *sorted(found.values())]
     return "\n".join(lines) + "\n"
 
 
-@functools.lru_cache(maxsize=1)
-def _requirement_lines(_state: Any) -> list[tuple[str, str, str]]:
-    """Return name, source and line of every package; a millisecond for each.
+def requirement_line(name: str, pinned: str, source: dict[str, Any]) -> str:
+    """Return how a package is installed again.
 
-    The state is the cache's key: the folders of ``sys.path`` and when they changed.
+    Args:
+        name: Its name.
+        pinned: Its name and version.
+        source: Where it was installed from, if not from an index: its direct_url.json.
     """
-    found = []
-    for installed in metadata.distributions():
-        about = installed.metadata
-        name, version = about["Name"], about["Version"]
-        source = json.loads(installed.read_text("direct_url.json") or "{}")
-        line, url = f"{name}=={version}", source.get("url", "")
-        url = redact.mask(url) if url else ""
-        if vcs := source.get("vcs_info"):
-            line = f"{name} @ {vcs['vcs']}+{url}@{vcs['commit_id']}"
-        elif url.startswith("file:"):
-            line = f"# {line} came from a folder or file of that machine"
-        elif url:
-            line = f"{name} @ {url}"
-        found.append((name, url, line))
-    return found
+    url = redact.mask(source.get("url", ""))
+    if vcs := source.get("vcs_info"):
+        return f"{name} @ {vcs['vcs']}+{url}@{vcs['commit_id']}"
+    if url.startswith("file:"):
+        return f"# {pinned} came from a folder or file of that machine"
+    return f"{name} @ {url}" if url else pinned
