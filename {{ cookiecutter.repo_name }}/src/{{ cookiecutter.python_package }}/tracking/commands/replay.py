@@ -149,7 +149,7 @@ def repetition_tags(run_id: str, changed: dict[str, Any]) -> dict[str, str]:
     if not changed:
         return {provenance.REPLAY_TAG: run_id}
     said = provenance.command_line(redact.mask_values(changed))
-    text = said.removeprefix("kedro run ")[:5000]
+    text = said.removeprefix("kedro run ")[: names.MAX_TAG]
     return {provenance.VARIATION_TAG: run_id, provenance.CHANGES_TAG: text}
 
 
