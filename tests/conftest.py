@@ -116,7 +116,7 @@ def site(wheel, shared) -> Path:
 
 @pytest.fixture(scope="session")
 def installed(wheel, shared) -> Path:
-    """Return the ``bin`` of an environment that holds the wheel, compiled as by pip."""
+    """Return the ``bin`` of an environment that holds the wheel."""
     return shared_environment(shared / "installed", str(wheel))
 
 
