@@ -88,7 +88,7 @@ def own_tests(project: Path, bin_: Path) -> str:
         "MLFLOW_EXPERIMENT_ID": "77",
         "MLFLOW_RUN_ID": "0" * 32,
         "KEDRO_ENV": "nowhere",
-        "PYTHONDONTWRITEBYTECODE": "1",
+        "PYTHONPYCACHEPREFIX": str(project.parent / "bytecode"),
     }
     words = (bin_ / "python", "-m", "pytest", "-p", "no:cacheprovider")
     return run(*words, cwd=project, **elsewhere).stdout
