@@ -39,6 +39,8 @@ def describe_column(column: pd.Series) -> dict[str, Any]:
         record["range"] = [float(finite.min()), float(finite.max())]
     elif record["kind"] != EMPTY:
         counted = category_counts(column, record["kind"])
+        if len(counted) > MAX_CATEGORIES:  # free text stays out of the record
+            counted = {name: rows for name, rows in counted.items() if rows > 1}
         ordered = sorted(counted, key=lambda name: (-counted[name], name))
         record["names"] = ordered[:MAX_CATEGORIES]
     return record | {"counts": count(column, record).tolist()}
