@@ -50,7 +50,7 @@ ROOT = HERE.parent
 BUILD = ROOT / "build" / "bench"
 PEERS = HERE / "peers"
 IRIS = ROOT / "{{ cookiecutter.repo_name }}" / "data" / "01_raw" / "iris.csv"
-ROWS, HISTORY = 5_000_000, 1_000
+ROWS, HISTORY, SCORED_ROWS = 5_000_000, 1_000, 10_000_000
 
 Ratio = tuple[str, Figure, float]  # what, how it is computed, not to be exceeded
 
@@ -109,6 +109,30 @@ def untracked(name: str) -> Path:
     nodes.write_text(text.replace("import logging\n", later, 1))
     with (package / "settings.py").open("a") as settings:
         settings.write("\nHOOKS = ()\n")
+    return project
+
+
+def replace(file: Path, old: str, new: str) -> None:
+    """Replace text of a generated file.
+
+    Raises:
+        SystemExit: The file has no such text any more.
+    """
+    text = file.read_text()
+    if old not in text:
+        sys.exit(f"{file} has no {old!r} any more")
+    file.write_text(text.replace(old, new))
+
+
+def unwatched(name: str) -> Path:
+    """Generate our project, whose scoring counts nothing; return its folder."""
+    project = ours(name)
+    scoring = project / "src" / name / "pipelines" / "score"
+    replace(scoring / "nodes.py", "FEATURES, report, count)", "FEATURES, report)")
+    chosen = "def create_pipeline(**kwargs) -> Pipeline:\n"
+    alone = '    return create_all().filter(node_names=["score_flowers"])\n\n\n'
+    create_all = "def create_all() -> Pipeline:\n"
+    replace(scoring / "pipeline.py", chosen, chosen + alone + create_all)
     return project
 
 
@@ -378,12 +402,46 @@ def scoring_ratio(rows: int) -> Ratio:
 
 def measure_scoring(rounds: int) -> tuple[Samples, list[Ratio]]:
     """Measure the scoring of large files, beside reading and writing them."""
-    project, many = ours("scoring"), [2_000_000, 10_000_000]
+    project, many = ours("scoring"), [2_000_000, SCORED_ROWS]
     env = build_environment("ours", "-r", project / "requirements.txt")
     memory = memory_against(f"score {many[-1]:,} rows", "score 150 rows")
     return alternate(scoring_tasks(project, env, many), rounds), [
         *map(scoring_ratio, many),
         (f"peak memory, {many[-1]:,} rows / 150 rows", memory, 1.2),
+    ]
+
+
+def measure_watching(rounds: int) -> tuple[Samples, list[Ratio]]:
+    """Measure what it costs to watch a model while it scores many rows, and six."""
+    projects = {"watched": ours("watched"), "unwatched": unwatched("unwatched")}
+    requirements = projects["watched"] / "requirements.txt"
+    env = build_environment("ours", "-r", requirements)
+    many = BUILD / "flowers-to-watch.csv"
+    write_rows(many, SCORED_ROWS, labelled=False)
+    score = (str(env / "kedro"), "run", "--pipelines=score")
+    few, large = "{}, 6 rows".format, f"{{}}, {SCORED_ROWS:,} rows".format
+    tasks = []
+    for name, project in projects.items():
+        call(env / "kedro", "run", cwd=project)
+        given = f"--params=score_options.input={many}"
+        tasks.append(Task(few(name), score, project))
+        tasks.append(Task(large(name), (*score, given), project))
+    samples = alternate(tasks, rounds)
+    for project in projects.values():  # a gigabyte
+        (project / "data" / "07_model_output" / "scored_flowers.csv").unlink()
+    many.unlink()
+
+    def longer(samples: Samples) -> float:
+        return extra(samples[few("watched")], samples[few("unwatched")])
+
+    time = against(large("watched"), large("unwatched"))
+    flat = memory_against(large("watched"), few("watched"))
+    beside = memory_against(large("watched"), large("unwatched"))
+    return samples, [
+        (f"time, watched / unwatched, {SCORED_ROWS:,} rows", time, 1.15),
+        (f"peak memory, watched, {SCORED_ROWS:,} rows / 6 rows", flat, 1.2),
+        (f"peak memory, watched / unwatched, {SCORED_ROWS:,} rows", beside, 1.2),
+        ("extra seconds of watching, 6 rows", longer, 0.1),
     ]
 
 
@@ -440,6 +498,7 @@ MEASURES = {
     "new": measure_new,
     "installation": measure_installation,
     "scoring": measure_scoring,
+    "watching": measure_watching,
     "tuning": measure_tuning,
     "quick": measure_quick,
 }

@@ -70,3 +70,18 @@ def test_the_script_records_the_same(compare, ours, fork, bin_, empty_store):
         assert client.get_model_version_by_alias(name, "champion").version == 1
         (one,) = recorded(folder)
         assert len(client.get_run(one.id).outputs.model_outputs) == 1
+
+
+def test_scoring_that_is_not_watched_answers_the_same(compare, ours, fork, bin_):
+    unwatched = compare.unwatched("unwatched")
+    watched = shutil.copytree(ours, compare.BUILD / "watched")
+    store = {"MLFLOW_TRACKING_URI": f"sqlite:///{watched}/mlflow.db"}
+    named = "--params=score_options.model=models:/ours@champion"
+    answers, metrics = [], []
+    for project, env in ((watched, {}), (unwatched, store)):
+        fork.run(bin_ / "kedro", "run", "--pipelines=score", named, cwd=project, **env)
+        scored = project / "data" / "07_model_output" / "scored_flowers.csv"
+        answers.append(scored.read_text())
+        metrics.append(recorded(watched)[-1].metrics)
+    assert answers[0] == answers[1]
+    assert {*metrics[1]} == {"rows"} < {*metrics[0]}

@@ -35,6 +35,47 @@ def inputs(project, run_id: str) -> dict[str, str]:
     return {entry.dataset.name: entry.dataset.digest for entry in found}
 
 
+def check_watched(project, kedro, labelled: str, target: str, *columns: str) -> None:
+    """Score and monitor a table; check what is watched of these columns.
+
+    Args:
+        project: The project, which has trained.
+        kedro: Runs a command.
+        labelled: The file of features and labels. It is scored without its labels.
+        target: The column of labels, whose predictions are watched, too.
+        columns: Features, with the kind of their drift: ``NAME.ks`` or ``NAME.chi2``.
+    """
+    with (project / labelled).open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    new = project / "data/01_raw/without_labels.csv"
+    names = [name for name in rows[0] if name != target]
+    with new.open("w", newline="") as file:
+        table = csv.DictWriter(file, names, extrasaction="ignore")
+        table.writeheader()
+        table.writerows(rows)
+    kedro("run", "--pipelines=score", f"--params=score_options.input={new}")
+    scoring = recorded(project)[-1]
+    assert scoring.status == "FINISHED"
+    assert scoring.metrics["rows"] == len(scored(project)) == len(rows)
+    assert scoring.tags["drift.verdict"] == "none"  # of mostly the training's rows
+    measured = {f"drift.{column}" for column in columns}
+    for column in columns:
+        measured.add(f"missing.{column.rpartition('.')[0]}")
+    assert measured <= scoring.metrics.keys()
+    assert {f"drift.{target}.psi", f"missing.{target}"} <= scoring.metrics.keys()
+    assert {"monitoring/drift.json", "monitoring/drift.png"} <= scoring.artifacts
+
+    given = f"--params=monitor_options.input={project / labelled}"
+    kedro("run", "--pipelines=monitor", given)
+    trained, monitored = recorded(project)[0], recorded(project)[-1]
+    assert monitored.status == "FINISHED"
+    assert "not worse by more than 0.05" in monitored.tags["monitor.verdict"]
+    assert monitored.metrics["monitor.rows"] == len(rows)
+    again = {key for key in monitored.metrics if key.startswith("monitor.")}
+    assert {f"monitor.{name}" for name in trained.metrics} <= again
+    assert "monitoring/quality_today.png" in monitored.artifacts
+
+
 @pytest.mark.parametrize(
     "title",
     [
@@ -130,10 +171,12 @@ def test_another_table_takes_the_champions_place_and_says_why(
         first = next(csv.DictReader(file))
     row = {name: float(value) for name, value in first.items() if name != "target"}
     assert ask(bin_, project, [row], fork=fork) == [int(first["target"])]
+    columns = [f"{name}.ks" for name in row]
+    check_watched(project, kedro, "data/01_raw/wine.csv", "target", *columns)
     fork.run(bin_ / "python", "-m", "pytest", cwd=project, PATH=path_of(bin_))
 
 
-def test_a_missing_value_is_missing_in_scoring_too(project, bin_, fork):
+def test_a_missing_value_is_missing_in_scoring_too(project, bin_, fork, kedro):
     title = "Categories and missing values"
     assert follow(project, bin_, title, fork) <= {SCHEMA, NODES, CATALOG}
     trained, scoring = recorded(project)
@@ -145,9 +188,25 @@ def test_a_missing_value_is_missing_in_scoring_too(project, bin_, fork):
     assert {row["species"] for row in gaps} == {"versicolor", "virginica"}
     row = {**SETOSA, "petal_length": 5.4, "petal_width": None, "soil": "clay"}
     assert ask(bin_, project, [row], fork=fork) == ["virginica"]
-    assert {"drift.soil.chi2", "drift.petal_width.ks"} <= set(scoring.metrics)
     assert scoring.metrics["missing.soil"] > 0
-    assert scoring.tags["drift.verdict"]
+    columns = ("soil.chi2", "petal_width.ks", "sepal_length.ks")
+    check_watched(project, kedro, "data/01_raw/meadow.csv", "species", *columns)
+
+
+def test_a_column_of_text_is_learnt_from_served_and_watched(project, bin_, fork, kedro):
+    assert follow(project, bin_, "A column of text", fork) <= {SCHEMA, NODES, CATALOG}
+    trained, scoring = recorded(project)
+    assert trained.status == scoring.status == "FINISHED"
+    assert trained.metrics["accuracy"] >= 0.9
+    texts = [{"description": f"{size} petals"} for size in ("tiny", "huge")]
+    assert ask(bin_, project, texts, fork=fork) == ["setosa", "virginica"]
+    new = project / "empty.csv"
+    new.write_text('description,place\nhuge petals,here\n" ",there\n')
+    given = f"--params=score_options.input={new}"
+    refused = kedro("run", "--pipelines=score", given, ok=False)
+    assert "no text: description (1 rows)" in refused.stderr
+    table = "data/01_raw/descriptions.csv"
+    check_watched(project, kedro, table, "species", "description.chi2")
 
 
 def test_a_regression_is_judged_by_an_error_of_which_less_is_better(
@@ -167,29 +226,18 @@ def test_a_regression_is_judged_by_an_error_of_which_less_is_better(
     assert good.tags["registry.decision"] == "champion"
     assert bad.tags["registry.decision"] == "challenger"
     assert "figures/quality.png" in good.artifacts
-    diabetes = project / "data/01_raw/diabetes.csv"
-    with diabetes.open() as file:
+    diabetes = "data/01_raw/diabetes.csv"
+    columns = ("bmi.ks", "target.ks")
+    check_watched(project, kedro, diabetes, "target", *columns)
+    assert recorded(project)[-1].tags["monitor.verdict"].startswith("rmse ")
+    with (project / diabetes).open() as file:
         rows = list(csv.DictReader(file))
     true = [float(row.pop("target")) for row in rows]
-    new = project / "new.csv"
-    with new.open("w", newline="") as file:
-        table = csv.DictWriter(file, rows[0])
-        table.writeheader()
-        table.writerows(rows)
-    kedro("run", "--pipelines=score", f"--params=score_options.input={new}")
     errors = [
         abs(float(row["target"]) - value)
         for row, value in zip(scored(project), true, strict=True)
     ]
     assert sum(errors) / len(errors) < 60
-    scoring = recorded(project)[-1]
-    assert {"drift.bmi.ks", "drift.target.ks"} <= set(scoring.metrics)
-    kedro("run", "--pipelines=monitor", f"--params=monitor_options.input={diabetes}")
-    watched = recorded(project)[-1]
-    verdict = "when it was trained: not worse by more than 0.05"
-    assert watched.tags["monitor.verdict"].startswith("rmse ")
-    assert watched.metrics["monitor.rows"] == 442
-    assert verdict in watched.tags["monitor.verdict"]
     first = {name: float(value) for name, value in rows[0].items()}
     (answer,) = ask(bin_, project, [first], fork=fork)
     assert answer == pytest.approx(float(scored(project)[0]["target"]))

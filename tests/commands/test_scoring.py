@@ -137,7 +137,7 @@ def test_the_parallel_runner_scores_into_one_run(project, score):
     assert "drift.petal_width.ks" in made.data.metrics
 
 
-def moved_iris(project, folder, *, labelled: bool):
+def moved_iris(project, folder, *, labelled: bool = False):
     """Write flowers with wider petals than those of the training."""
     with (project / "data/01_raw/iris.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
@@ -152,7 +152,7 @@ def moved_iris(project, folder, *, labelled: bool):
 
 
 def test_drift_is_said_and_may_fail_the_command(project, kedro, score, tmp_path):
-    flowers = moved_iris(project, tmp_path, labelled=False)
+    flowers = moved_iris(project, tmp_path)
     done = score(input=flowers)
     verdict = last_run(project).data.tags["drift.verdict"]
     assert verdict.startswith("petal_width")
@@ -167,6 +167,20 @@ def test_drift_is_said_and_may_fail_the_command(project, kedro, score, tmp_path)
     )
     assert last_run(project).info.status == "FAILED"
     assert len(scored(project)) == 150
+
+
+def test_the_measures_of_the_last_scorings_are_a_command_away(
+    project, kedro, score, tmp_path
+):
+    measured = []
+    for given in ({}, {"input": moved_iris(project, tmp_path)}):
+        score(**given)
+        measured.append(last_run(project).data.metrics["drift.petal_width.ks"])
+    words = ("--pipeline=score", "--metric=drift.petal_width.ks")
+    heading, *rows = kedro("runs", *words, cwd=project).stdout.splitlines()
+    place = heading.split().index("drift.petal_width.ks") + 1  # a date and a time
+    shown = [float(row.split()[place]) for row in rows]
+    assert shown == pytest.approx(measured[::-1], rel=0.001)
 
 
 def test_the_champion_is_measured_again_and_may_fail_the_command(

@@ -1,10 +1,11 @@
-"""The recipes of docs/make-it-yours.md that need packages of their own."""
+"""The recipes of the pages that need packages of their own."""
 
 import csv
+import re
 import shutil
 
 from recipes import ask, follow
-from runs import PACKAGE, REPO, build_environment, recorded
+from runs import PACKAGE, REPO, build_environment, git, path_of, recorded, run
 
 NODES = f"src/{PACKAGE}/pipelines/data_science/nodes.py"
 ALLOWED = {NODES, "conf/base/parameters.yml", "MLproject"}
@@ -38,3 +39,18 @@ def test_a_feature_of_the_project_is_served_in_an_environment_of_its_own(
 ):
     follow(project, bin_, "A feature that the model computes", fork)
     assert ask(bin_, project, [SETOSA], manager="uv") == ["setosa"]
+
+
+def test_evidently_compares_what_was_scored_with_the_training(scored_project, bin_):
+    git(scored_project, "init", "--quiet")
+    git(scored_project, "add", "--all")
+    page = (scored_project / "docs/monitoring.md").read_text("utf-8")
+    (typed,) = re.findall(
+        r"^```console\n(\$ uv venv evidently.*?)^```$", page, re.M | re.S
+    )
+    script = re.sub(r"^\$ ", "", typed, flags=re.M)
+    before = git(scored_project, "status", "--porcelain")
+    run("bash", "-ec", script, cwd=scored_project, PATH=path_of(bin_))
+    report = scored_project / "data/08_reporting/evidently.html"
+    assert "petal_width" in report.read_text("utf-8")
+    assert git(scored_project, "status", "--porcelain") == before

@@ -1,5 +1,9 @@
 """What people see of models and runs in the browser."""
 
+import csv
+from contextlib import contextmanager
+from urllib.parse import quote
+
 import pytest
 from mlflow import MlflowClient
 from runs import PACKAGE, ROOT, free_port, path_of, recorded, serving
@@ -20,17 +24,24 @@ def page(chromium):
     return page
 
 
-@pytest.fixture
-def ui(project, kedro, bin_):
-    """Return the address of the UI over a champion and a challenger."""
-    kedro("run")
-    kedro("run", "--params=model_options.C=0.0001")
+@contextmanager
+def mlflow_ui(project, bin_):
+    """Start `mlflow ui` over a project's store; yield the address of its pages."""
     port, log = free_port(), project / "ui.log"
     store = f"--backend-store-uri=sqlite:///{project}/mlflow.db"
     words = (bin_ / "mlflow", "ui", f"--port={port}", store, "--workers=1")
     path = path_of(bin_)
     with serving(*words, port=port, log=log, cwd=project, PATH=path) as (url, _):
         yield f"{url}/#"
+
+
+@pytest.fixture
+def ui(project, kedro, bin_):
+    """Return the address of the UI over a champion and a challenger."""
+    kedro("run")
+    kedro("run", "--params=model_options.C=0.0001")
+    with mlflow_ui(project, bin_) as url:
+        yield url
 
 
 def test_the_data_of_a_run_are_shown_with_their_columns_and_size(ui, page, project):
@@ -111,3 +122,61 @@ def test_the_ui_shows_metric_parameter_and_confusion_matrix(
     )
     assert picture.evaluate("element => element.naturalWidth") >= 400
     browser.screenshot(path=artifacts / "confusion_matrix.png")
+
+
+@pytest.fixture
+def scorings(trained_project, kedro):
+    """Score three tables with the champion, the last drifted; return their runs."""
+    with (trained_project / "data/01_raw/iris.csv").open(newline="") as file:
+        flowers = list(csv.DictReader(file))
+    for month, longer in (("january", 0), ("february", 0.2), ("march", 3)):
+        table = trained_project / f"{month}.csv"
+        with table.open("w", newline="") as file:
+            writer = csv.DictWriter(file, FEATURES, extrasaction="ignore")
+            writer.writeheader()
+            for flower in flowers:
+                length = float(flower["petal_length"]) + longer
+                writer.writerow(flower | {"petal_length": f"{length:.1f}"})
+        kedro("run", "--pipelines=score", f"--params=score_options.input={table}")
+    made = [run for run in recorded(trained_project) if "drift.verdict" in run.tags]
+    assert len(made) == 3
+    return made
+
+
+def test_the_champions_page_shows_what_each_scoring_measured(
+    trained_project, scorings, bin_, page
+):
+    for metric in ("drift.petal_length.ks", "mean_probability"):
+        assert len({run.metrics[metric] for run in scorings}) == 3
+    verdict = scorings[-1].tags["drift.verdict"]
+    assert "petal_length" in verdict
+    shots = ROOT / "artifacts"
+    shots.mkdir(exist_ok=True)
+    with mlflow_ui(trained_project, bin_) as ui:
+        page.goto(f"{ui}/models/{PACKAGE}/versions/1")
+        page.get_by_text(verdict, exact=True).wait_for()
+        page.get_by_text(scorings[-1].id, exact=True).wait_for()
+
+        page.get_by_role("link", name="model", exact=True).click()
+        search = page.get_by_placeholder("Search metrics")
+        for metric in sorted(scorings[0].metrics.keys() - {"rows"}):
+            search.fill(metric)
+            cells = page.get_by_text(metric, exact=True)
+            cells.nth(2).wait_for()
+            rows = page.get_by_role("row").filter(has=cells)
+            assert rows.count() == 3
+            for run in scorings:
+                (row,) = rows.filter(has_text=run.name).all()
+                *_, shown = row.inner_text().split("\n")
+                assert float(shown) == run.metrics[metric]
+        page.screenshot(path=shots / "scorings.png")
+
+        chosen = quote("tags.`kedro.pipeline` = 'score'")
+        mode = "compareRunsMode=CHART"
+        page.goto(f"{ui}/experiments/1/runs?searchFilter={chosen}&{mode}")
+        page.get_by_text("3 matching runs").wait_for()
+        page.get_by_placeholder("Search metric charts").fill("drift.petal_length.ks")
+        for run in scorings:
+            bar = f"{run.metrics['drift.petal_length.ks']:.2f}"
+            page.get_by_text(bar, exact=True).first.wait_for()
+        page.screenshot(path=shots / "scorings_chart.png")

@@ -130,15 +130,26 @@ def test_a_column_without_any_value_is_compared_by_what_is_missing(counts, compa
 
 
 def test_a_long_tail_is_one_bin_and_hides_new_categories(counts, compared):
-    names = [f"frequent {n % 10}" for n in range(400)] + [f"{n}" for n in range(400)]
+    rare = [f"{n}" for n in range(200)]
+    names = [f"frequent {n % 10}" for n in range(400)] + 2 * rare
     train = column(names)
     record = counts.describe(train)["x"]
     assert len(record["names"]) == counts.MAX_CATEGORIES
     assert record["names"][:10] == [f"frequent {n}" for n in range(10)]
-    assert record["counts"][-1] == 400 - (counts.MAX_CATEGORIES - 10)
+    assert record["counts"][-1] == 400 - 2 * (counts.MAX_CATEGORIES - 10)
     found = compared(train, column([f"new {name}" for name in names]))
     assert found["verdict"] == "x"
     assert "outside" not in found["columns"]["x"]
+
+
+def test_free_text_is_counted_and_not_kept(counts, compared):
+    letters = [f"Dear {n}, here is my bank account" for n in range(100)]
+    record = counts.describe(column(letters))["x"]
+    assert (record["names"], record["counts"]) == ([], [100, 0, 0, 100])
+    others = column([f"Dear {n}, another letter" for n in range(300)])
+    assert compared(column(letters), others)["verdict"] == "none"
+    empty = column([""] * 200 + letters)
+    assert compared(column(letters), empty)["verdict"] == "x"
 
 
 def test_shares_of_bins_and_of_categories(counts):

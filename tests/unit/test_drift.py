@@ -111,6 +111,20 @@ def test_whatever_is_compared_has_finite_measures(compared, train, new):
         assert all(np.isfinite(v) for v in found.values() if isinstance(v, float))
 
 
+@pytest.mark.parametrize("values", [range(120), ["a", "b"] * 60], ids=["1", "a"])
+@pytest.mark.parametrize("before", [0, 5])
+def test_cells_that_go_missing_are_drift_if_few_were_missing_before(
+    compared, values, before
+):
+    cells = pd.Series([*values])
+    train = column(cells.mask(cells.index < before))
+    found = compared(train, column(cells.mask(cells.index % 4 == 0)))["columns"]["x"]
+    assert found["drifted"]
+    assert found["distance"] == pytest.approx(0.25 - before / 120)
+    for few in (cells, cells.mask(cells.index % 20 == 0)):
+        assert compared(train, column(few))["verdict"] == "none"
+
+
 def test_of_a_constant_column_every_other_value_is_outside(compared):
     found = compared(column([3.0] * 100), column([3.0] * 50 + [4.0] * 50))
     assert found["verdict"] == "x"

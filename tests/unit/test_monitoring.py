@@ -344,10 +344,15 @@ def test_rows_without_a_label_are_left_out(monitor, flowers):
         monitor(flowers.head(100))
 
 
-def test_labels_are_joined_to_what_was_scored(score, monitor, flowers):
+@pytest.mark.parametrize("chunk", [1_000, 1_000_000])
+def test_labels_are_joined_to_what_was_scored(
+    score, monitor, flowers, module, monkeypatch, chunk
+):
+    monkeypatch.setattr(module("datasets"), "BLOCK", chunk)
     score(flowers.drop(columns="species"))
     labels = flowers[["flower", "species"]].sample(200, random_state=1)
-    joined = monitor(labels, id="flower")
+    unscored = labels.head(5).assign(flower=[f"unscored {n}" for n in range(5)])
+    joined = monitor(pd.concat([labels, unscored]), id="flower")
     assert joined.metrics["monitor.rows"] == 200
     whole = monitor(flowers[flowers["flower"].isin(labels["flower"])])
     for name, value in whole.metrics.items():

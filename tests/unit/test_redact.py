@@ -1,10 +1,13 @@
 """``tracking.redact``: secrets are hidden wherever they stand; the rest stays."""
 
 import os
+import sys
+import threading
 from dataclasses import dataclass
 
 import pytest
 
+TELEMETRY = "_MLFLOW_TELEMETRY_SESSION_ID"
 SECRET = "V01"  # what must never be seen
 FORM = "V01a" + "b2" * 20
 PEM = "-----BEGIN {0} KEY-----\nV01aaaaaaaaaaaaaaaaa\nV01=\n-----END {0} KEY-----\n"
@@ -280,3 +283,31 @@ def test_the_first_line_of_an_error_has_no_credentials(tracking):
     error = ValueError("no answer from http://me:secret@host\nand much more")
     assert tracking.redact.first_line(error) == "no answer from http://***@host"
     assert tracking.redact.first_line(ValueError()) == "ValueError"
+
+
+@pytest.fixture
+def telemetry(monkeypatch):
+    """Set and remove a variable again and again in a thread, as MLflow does once."""
+    monkeypatch.setenv(TELEMETRY, "1")
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    done = threading.Event()
+
+    def change() -> None:
+        while not done.is_set():
+            os.environ[TELEMETRY] = "1"
+            os.environ.pop(TELEMETRY)
+        os.environ[TELEMETRY] = "1"
+
+    thread = threading.Thread(target=change)
+    thread.start()
+    yield
+    done.set()
+    thread.join()
+    sys.setswitchinterval(before)
+
+
+def test_variables_that_a_thread_removes_stop_nothing(tracking, telemetry, tmp_path):
+    for _ in range(300):
+        assert tracking.redact.mask("nothing to hide") == "nothing to hide"
+    assert tracking.code.git(tmp_path, "--version").startswith(b"git version")

@@ -85,6 +85,7 @@ docs/recipes/same-training-twice.diff
 docs/recipes/second-training.diff
 docs/recipes/side-by-side.diff
 docs/recipes/support-vector-machine.diff
+docs/recipes/text.diff
 docs/recipes/versioned-tables.diff
 docs/recipes/without-pictures.diff
 docs/recipes/without-registry.diff

@@ -10,6 +10,7 @@ from click.testing import CliRunner, Result
 from runs import ROOT, lint_workflow
 
 WORKFLOW = Path(".github/workflows/ci.yml")
+WATCH = "# .github/workflows/watch.yml\n"
 DEPENDABOT = Path(".github/dependabot.yml")
 LABELLED = "contains(github.event.pull_request.labels.*.name, 'accept worse metrics')"
 SOURCE = ROOT / "{{ cookiecutter.repo_name }}" / WORKFLOW
@@ -129,6 +130,22 @@ def test_actionlint_finds_mistakes(generated, tmp_path, right, wrong, said):
     (tmp_path / "ci.yml").write_text(text.replace(right, wrong))
     done = lint_workflow(tmp_path / "ci.yml")
     assert done.returncode == 1 and said in done.stdout
+
+
+def test_the_workflow_of_the_page_on_monitoring_is_as_good(generated, tmp_path):
+    page = (generated / "docs/monitoring.md").read_text("utf-8")
+    (text,) = re.findall(rf"^```yaml\n({WATCH}.*?)^```$", page, re.M | re.S)
+    file = tmp_path / "watch.yml"
+    file.write_text(text)
+    done = lint_workflow(file)
+    assert (done.returncode, done.stdout) == (0, "")
+    accepted = validate(file, "github-workflows")
+    assert accepted.exit_code == 0, accepted.output
+    pinned = re.compile(r"uses: (\S+@[0-9a-f]{40} # v\d+\.\d+\.\d+)$", re.M)
+    shipped = pinned.findall((generated / WORKFLOW).read_text("utf-8"))
+    used = pinned.findall(text)
+    assert len(used) == text.count("uses: ") > 0
+    assert set(used) <= set(shipped)
 
 
 def test_the_pull_request_takes_no_secret_and_no_server(workflow):

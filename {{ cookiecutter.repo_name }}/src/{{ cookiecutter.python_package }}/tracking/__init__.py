@@ -4,10 +4,10 @@ Put ``MLflowRunHooks()`` into the ``HOOKS`` of ``settings.py``; it works in any 
 project and imports nothing from the project around it. Nodes may use the other names
 below. The modules, from the bottom up; each imports only from those before it:
 
-- ``secret_names``, ``secret_patterns``, ``redact``: hide secrets in everything that is
-  recorded
 - ``names``, ``environment``: names and limits of MLflow's; its environment variables,
   set by the user or by us
+- ``secret_names``, ``secret_patterns``, ``redact``: hide secrets in everything that is
+  recorded
 - ``database``, ``client``, ``config``: the tracking store; connecting; ``mlflow.yml``
 - ``store_check``: can runs be recorded there? For the project's ``check.py``
 - ``file_notes``, ``data_locks``: which run wrote a file; a run's files are its own

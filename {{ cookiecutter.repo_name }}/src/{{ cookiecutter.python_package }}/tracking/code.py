@@ -12,7 +12,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from . import datasets, names, redact
+from . import datasets, environment, names, redact
 
 DIFF_FILE, PACKAGES_FILE = "code.diff", "packages.txt"
 DIFF_MASKED = "masked: it holds what looks like credentials"  # in the tag git.diff
@@ -56,7 +56,7 @@ def try_git(project: Path, *words: str) -> tuple[bytes, str]:
     Outside a repository both are empty.
     """
     command = ["git", "-C", str(project), *words]
-    env = {**os.environ, "LC_ALL": "C"}
+    env = {**environment.variables(), "LC_ALL": "C"}
     try:
         done = subprocess.run(command, capture_output=True, env=env)
     except OSError as error:

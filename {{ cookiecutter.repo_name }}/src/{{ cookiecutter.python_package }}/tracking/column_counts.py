@@ -39,6 +39,8 @@ def describe_column(column: pd.Series) -> dict[str, Any]:
         record["range"] = [float(finite.min()), float(finite.max())]
     elif record["kind"] != EMPTY:
         counted = category_counts(column, record["kind"])
+        if len(counted) > MAX_CATEGORIES:  # free text stays out of the record
+            counted = {name: rows for name, rows in counted.items() if rows > 1}
         ordered = sorted(counted, key=lambda name: (-counted[name], name))
         record["names"] = ordered[:MAX_CATEGORIES]
     return record | {"counts": count(column, record).tolist()}
@@ -120,7 +122,7 @@ def count(column: pd.Series, record: dict[str, Any]) -> np.ndarray:
         missing = int(np.count_nonzero(np.isnan(numbers)))
         infinite = int(np.count_nonzero(np.isinf(numbers)))
         # Faster than a search for each number's bin.
-        upto = [int((numbers <= edge).sum()) for edge in record["edges"]]
+        upto = [np.count_nonzero(numbers <= edge) for edge in record["edges"]]
         bins = np.diff([0, *upto, rows - missing]).tolist()
     elif kind == EMPTY:
         missing = int(column.isna().sum())

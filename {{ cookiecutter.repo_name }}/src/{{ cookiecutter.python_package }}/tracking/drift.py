@@ -92,8 +92,9 @@ def compare_column(record: dict[str, Any], now: np.ndarray) -> dict[str, Any]:
     result: dict[str, Any] = {"kind": kind, "rows": int(now[ROWS])}
     for name, index in (("missing", MISSING), ("infinite", INFINITE)):
         result[name] = float(now[index] / now[ROWS])
-    gaps = [np.array([c[MISSING], c[ROWS] - c[MISSING]]) for c in (then, now)]
-    _, gap_p, gap = chi_squared(*without_rare(*gaps))
+    # Gaps that are new count, however rare they were.
+    gaps = np.array([[c[MISSING], c[ROWS] - c[MISSING]] for c in (then, now)])
+    _, gap_p, gap = chi_squared(*gaps[:, gaps.any(axis=0)])
     old, new = then[BINS:], now[BINS:]
     distance, p = 0.0, 1.0
     if kind in (NUMBERS, DATES) and new.sum():
@@ -145,7 +146,7 @@ def chi_squared(old: np.ndarray, new: np.ndarray) -> tuple[float, float, float]:
     import numpy as np
     from scipy.stats import chi2_contingency
 
-    if len(old) < 2:
+    if len(old) < 2 or not old.any():
         return 0.0, 1.0, 0.0
     distance = float(np.abs(old / old.sum() - new / new.sum()).sum() / 2)
     result: Any = chi2_contingency([old, new], correction=False)

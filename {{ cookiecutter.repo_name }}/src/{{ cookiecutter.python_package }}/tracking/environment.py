@@ -10,6 +10,12 @@ from __future__ import annotations
 import os
 
 
+def variables() -> dict[str, str]:
+    """Return all variables; MLflow's telemetry may remove one of them meanwhile."""
+    found = {name: os.environ.get(name) for name in list(os.environ)}
+    return {name: value for name, value in found.items() if value is not None}
+
+
 def set_env(name: str, value: str) -> None:
     """Set a variable, for child processes too, and mark it as ours."""
     os.environ[name] = os.environ[f"KEDRO_{name}"] = value

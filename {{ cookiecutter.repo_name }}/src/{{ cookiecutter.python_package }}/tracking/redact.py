@@ -15,7 +15,7 @@ from pathlib import PurePosixPath
 from typing import Any
 from urllib.parse import unquote
 
-from . import secret_names, secret_patterns
+from . import environment, secret_names, secret_patterns
 from .secret_patterns import HIDDEN, NO_SECRET, hide_all
 
 MAX_BYTES = 1_000_000  # larger files are not searched
@@ -139,7 +139,7 @@ def first_line(error: BaseException) -> str:
 def environment_secrets() -> list[str]:
     """Return the credentials in this process's environment, longest first."""
     found = set()
-    for name, value in os.environ.items():
+    for name, value in environment.variables().items():
         secret = re.fullmatch(VARIABLE, name) or (
             secret_names.is_secret(name) and len(value) > 11
         )
