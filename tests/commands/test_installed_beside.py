@@ -50,7 +50,7 @@ def test_a_copy_is_used_beside_the_installed_library(kedro, project_with_store):
 def script_of_the_page() -> str:
     """Return the commands by which the page switches a project."""
     page = (ROOT / "docs" / "add-to-your-project.md").read_text("utf-8")
-    (script,) = re.findall(r"```bash\n(git rm .+?)```", page, re.DOTALL)
+    (script,) = re.findall(r"```bash\n(rm -r .+?)```", page, re.DOTALL)
     return script
 
 
@@ -72,4 +72,6 @@ def test_a_project_can_switch_to_the_installed_library(
     kedro("runs", "diff", trained.id, scored.id, ok=False)
     env = {"PATH": path_of(bin_), "PYTHONPATH": str(site)}
     fork.run(bin_ / "python", "-m", "pytest", "-q", cwd=project, **env)
+    checked = fork.run(bin_ / "python", "check.py", cwd=project, **env)
+    assert f"ok   tracking  {project}/mlflow.db" in checked.stdout
     run(bin_ / "ruff", "check", ".", cwd=project)

@@ -38,14 +38,16 @@ class Row(NamedTuple):
     unsure: int = 0  # whether duplicates or open child runs may be left
 
 
-CREATE_SQL = f"""
+CREATE_SQL = """
 PRAGMA locking_mode = EXCLUSIVE;  -- until it is closed
 PRAGMA journal_mode = MEMORY;  -- a full disk takes changes in place
 BEGIN EXCLUSIVE;
 DROP TABLE IF EXISTS pending;
-CREATE TABLE pending ({", ".join(Row._fields)});
+CREATE TABLE pending (
+    store, inode, experiment, creation, run, status, ended, failure, unsure
+);
 """
-INSERT_SQL = f"INSERT INTO pending VALUES ({', '.join('?' for _ in Row._fields)})"
+INSERT_SQL = "INSERT INTO pending VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
 
 
 def store_key(uri: str, project: Path) -> str:
@@ -91,26 +93,26 @@ class PendingRun:
         """Note the id of the run that was created."""
         self.run_id = run_id
         self.open_files[run_id] = self
-        self._update(run=run_id)
+        self._update("UPDATE pending SET run = ?", run_id)
 
     def set_final_status(self, status: str) -> None:
         """Note how the run has ended, before MLflow is told."""
-        self._update(status=status, ended=int(time.time() * 1000))
+        now = int(time.time() * 1000)
+        self._update("UPDATE pending SET status = ?, ended = ?", status, now)
 
     def set_failure(self, failure: dict[str, str]) -> None:
         """Note why it has failed."""
-        self._update(failure=json.dumps(failure))
+        self._update("UPDATE pending SET failure = ?", json.dumps(failure))
 
     def set_unsure(self, unsure: bool) -> None:
         """Note whether the store may hold, or get, duplicates or open child runs."""
         self.unsure = unsure
-        self._update(unsure=int(unsure))
+        self._update("UPDATE pending SET unsure = ?", int(unsure))
 
-    def _update(self, **values: Any) -> None:
+    def _update(self, statement: str, *values: Any) -> None:
         if self._db:
-            columns = ", ".join(f"{name} = ?" for name in values)
             try:
-                self._db.execute(f"UPDATE pending SET {columns}", [*values.values()])
+                self._db.execute(statement, values)
             except sqlite3.Error as error:
                 logger.warning("Cannot write all of %s: %s", self.path, error)
 
