@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from mlflow import MlflowClient
-from runs import PACKAGE, REPO, free_port, path_of, tracking_server
+from runs import PACKAGE, REPO, path_of
 
 
 @pytest.fixture
@@ -66,36 +66,3 @@ def test_a_registry_that_does_not_answer_fails_the_last_node(project, kedro):
     kedro("run", "--from-nodes=promote_model")
     assert aliases(store) == {"champion": 2}
     assert versions(store)[1].run_id == made.info.run_id
-
-
-@pytest.mark.parametrize("place", ["SQLite", "a server"])
-def test_trainings_at_once_lose_no_version_and_leave_the_best_as_champion(
-    trained, project, fork, bin_, tmp_path, place
-):
-    train = (trained, fork, bin_, tmp_path)
-    if place == "SQLite":
-        train_at_once(*train, f"sqlite:///{project}/mlflow.db", known=1)
-    else:
-        with tracking_server(bin_, tmp_path, free_port()) as (uri, _):
-            train_at_once(*train, uri, known=0)
-
-
-def train_at_once(trained, fork, bin_, folder, uri: str, known: int) -> None:
-    """Train in three copies of the project at a time, with one registry."""
-    env = {"PATH": path_of(bin_), "MLFLOW_TRACKING_URI": uri}
-    trainings = []
-    for strength in ("1.0", "0.0001", "0.001"):
-        copy = shutil.copytree(trained, folder / strength)
-        params = f"--params=model_options.C={strength}"
-        words = (bin_ / "kedro", "run", params)
-        trainings.append(fork.start(*words, cwd=copy, **env))
-    for training in trainings:
-        done = training.completed(300)
-        assert done.returncode == 0, done.stdout + done.stderr
-    store = MlflowClient(uri, uri)
-    found = versions(store)
-    assert [int(version.version) for version in found] == list(range(1, known + 4))
-    assert len({version.run_id for version in found}) == len(found)
-    scores = {int(v.version): float(v.tags["registry.score"]) for v in found}
-    assert scores[aliases(store)["champion"]] == max(scores.values())
-    assert len(set(scores.values())) > 1
