@@ -231,7 +231,9 @@ class TestServer:
         assert (level, state) == ("FAIL", f"{uri}: does not answer")
         assert remedy.startswith("start or repair it, or choose another ")
 
-    def test_that_stays_silent(self, check):
+    def test_that_stays_silent(self, check, tracking, monkeypatch):
+        a_second = tracking.client.http_policy(retries=0, timeout=1)
+        monkeypatch.setattr(tracking.store_check, "ASK_ONCE", a_second)
         with silent_port() as port:
             found = check(f"http://127.0.0.1:{port}")
         assert found.level == "FAIL" and found.state.endswith(": does not answer")
