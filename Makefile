@@ -16,7 +16,7 @@ unexport PYTHONDONTWRITEBYTECODE VIRTUAL_ENV
 
 .PHONY: test test-fast coverage test-commands test-heavy lint demo bench bench-quick faults recipes clean
 
-test: test-fast test-commands  ## unit tests, then whole commands: a quarter of an hour
+test: test-fast test-commands  ## unit tests, then whole commands: ten minutes
 
 test-fast: .venv/ready  ## unit tests and renderings, in process: a minute and a half
 	@echo "==> Unit tests (a minute and a half)"
@@ -26,13 +26,15 @@ coverage: .venv/ready  ## the same, and the lines of tracking/ and check.py that
 	@echo "==> Unit tests with coverage (two minutes)"
 	@$(PYTEST) -n $(WORKERS) --dist worksteal tests/unit $(COVERAGE)
 
-test-commands: .venv/ready  ## what users type: twelve minutes
-	@echo "==> Tests of whole commands (about twelve minutes)"
+test-commands: .venv/ready  ## what users type: nine minutes
+	@echo "==> Tests of whole commands (about nine minutes)"
 	@$(PYTEST) -n $(WORKERS) --dist worksteal tests/commands
 
 test-heavy: .venv/ready  ## servers, clusters, browsers, other environments, faults
-	@echo "==> Heavy tests: they install environments and wait (about 25 minutes)"
-	@$(PYTEST) -n $(HEAVY_WORKERS) --dist loadfile tests/heavy
+	@echo "==> Heavy tests: they install environments and wait (about half an hour)"
+	@$(PYTEST) -n $(HEAVY_WORKERS) --dist loadfile tests/heavy || { \
+	  echo "==> Those that have failed, once more and one at a time"; \
+	  $(PYTEST) -n 0 --last-failed --last-failed-no-failures none tests/heavy; }
 
 lint: .venv/ready
 	ruff check . && ruff format --check .

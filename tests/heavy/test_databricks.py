@@ -72,6 +72,7 @@ def test_the_wheel_runs_as_the_job_runs_it(project, kedro, fork, bin_, tmp_path)
     rows = (volume / "scored_flowers.csv").read_text().splitlines()
     assert len(rows) == len((volume / "new_flowers.csv").read_text().splitlines())
     assert {file.name for file in volume.iterdir()} == {
+        ".locks",
         "iris.csv",
         "labelled_flowers.csv",
         "new_flowers.csv",

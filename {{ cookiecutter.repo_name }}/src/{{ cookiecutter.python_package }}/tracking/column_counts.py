@@ -122,7 +122,7 @@ def count(column: pd.Series, record: dict[str, Any]) -> np.ndarray:
         missing = int(np.count_nonzero(np.isnan(numbers)))
         infinite = int(np.count_nonzero(np.isinf(numbers)))
         # Faster than a search for each number's bin.
-        upto = [np.count_nonzero(numbers <= edge) for edge in record["edges"]]
+        upto = [int(np.count_nonzero(numbers <= edge)) for edge in record["edges"]]
         bins = np.diff([0, *upto, rows - missing]).tolist()
     elif kind == EMPTY:
         missing = int(column.isna().sum())
