@@ -1,6 +1,5 @@
 """What docs/monitoring.md shows to run every night, as it stands there."""
 
-import csv
 import re
 import shutil
 import subprocess
@@ -8,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from runs import git, path_of, recorded
+from runs import git, path_of, recorded, write_flowers
 
 # What cron gives to a command.
 CRON = {"LOGNAME": "iris", "SHELL": "/bin/sh", "PATH": "/usr/bin:/bin"}
@@ -32,19 +31,6 @@ def page(project) -> str:
     return (project / "docs/monitoring.md").read_text("utf-8")
 
 
-def write_flowers(file: Path, project: Path, *, wider: float, labelled: bool) -> None:
-    """Write the flowers of the training, perhaps with wider petals."""
-    with (project / "data/01_raw/iris.csv").open(newline="") as table:
-        rows = list(csv.DictReader(table))
-    names = [name for name in rows[0] if labelled or name != "species"]
-    with file.open("w", newline="") as out:
-        writer = csv.DictWriter(out, names, extrasaction="ignore")
-        writer.writeheader()
-        for row in rows:
-            width = float(row["petal_width"]) + wider
-            writer.writerow(row | {"petal_width": f"{width:.1f}"})
-
-
 @pytest.mark.parametrize("wider", [0, 0.8])
 def test_the_lines_for_cron_work_where_cron_runs_them(project, page, tmp_path, wider):
     lines = re.findall(r"^\d+ \d+ \* \* \* (.*)$", page, re.M)
@@ -53,7 +39,7 @@ def test_the_lines_for_cron_work_where_cron_runs_them(project, page, tmp_path, w
     data.mkdir()
     home.mkdir()
     for name, labelled in (("new.csv", False), ("labelled.csv", True)):
-        write_flowers(data / name, project, wider=wider, labelled=labelled)
+        write_flowers(data / name, project, labelled=labelled, petal_width=wider)
     mails = []
     for line in lines:
         command = line.replace(f"/srv/{project.name}", str(project))

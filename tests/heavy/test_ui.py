@@ -1,12 +1,11 @@
 """What people see of models and runs in the browser."""
 
-import csv
 from contextlib import contextmanager
 from urllib.parse import quote
 
 import pytest
 from mlflow import MlflowClient
-from runs import PACKAGE, ROOT, free_port, path_of, recorded, serving
+from runs import PACKAGE, ROOT, free_port, path_of, recorded, serving, write_flowers
 
 FEATURES = ("sepal_length", "sepal_width", "petal_length", "petal_width")
 
@@ -127,16 +126,9 @@ def test_the_ui_shows_metric_parameter_and_confusion_matrix(
 @pytest.fixture
 def scorings(trained_project, kedro):
     """Score three tables with the champion, the last drifted; return their runs."""
-    with (trained_project / "data/01_raw/iris.csv").open(newline="") as file:
-        flowers = list(csv.DictReader(file))
     for month, longer in (("january", 0), ("february", 0.2), ("march", 3)):
         table = trained_project / f"{month}.csv"
-        with table.open("w", newline="") as file:
-            writer = csv.DictWriter(file, FEATURES, extrasaction="ignore")
-            writer.writeheader()
-            for flower in flowers:
-                length = float(flower["petal_length"]) + longer
-                writer.writerow(flower | {"petal_length": f"{length:.1f}"})
+        write_flowers(table, trained_project, labelled=False, petal_length=longer)
         kedro("run", "--pipelines=score", f"--params=score_options.input={table}")
     made = [run for run in recorded(trained_project) if "drift.verdict" in run.tags]
     assert len(made) == 3

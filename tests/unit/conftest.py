@@ -269,11 +269,21 @@ def copy_store(tracking_package) -> Callable[[Path, Path], Path]:
 
 
 @pytest.fixture
-def trained_project(trained, copy_store, tmp_path) -> Path:
+def open_copy(copy_store, tmp_path) -> Callable[[Path, str], Path]:
+    """Return a function that copies a project, and leads MLflow to the copy's store."""
+
+    def copy(template: Path, name: str) -> Path:
+        folder = copy_store(template, tmp_path / name / REPO)
+        os.environ["MLFLOW_TRACKING_URI"] = f"sqlite:///{folder}/mlflow.db"
+        return folder
+
+    return copy
+
+
+@pytest.fixture
+def trained_project(trained, open_copy) -> Path:
     """Return a copy of ``trained``; MLflow is led to its store."""
-    folder = copy_store(trained, tmp_path / "trained" / REPO)
-    os.environ["MLFLOW_TRACKING_URI"] = f"sqlite:///{folder}/mlflow.db"
-    return folder
+    return open_copy(trained, "trained")
 
 
 FEATURES = ["sepal_length", "sepal_width", "petal_length", "petal_width"]
@@ -327,10 +337,9 @@ def uris(models_template) -> dict[str, str]:
 
 
 @pytest.fixture
-def project_with_models(models_template, copy_store, tmp_path) -> Path:
+def project_with_models(models_template, open_copy) -> Path:
     """Return a copy of ``models_template``; MLflow is led to its store."""
-    folder = copy_store(models_template, tmp_path / "with_models" / REPO)
-    os.environ["MLFLOW_TRACKING_URI"] = f"sqlite:///{folder}/mlflow.db"
+    folder = open_copy(models_template, "with_models")
     os.environ["MLFLOW_EXPERIMENT_NAME"] = PACKAGE
     return folder
 
@@ -375,11 +384,9 @@ def three_runs(trained, copy_store, session_in, tmp_path_factory) -> Path:
 
 
 @pytest.fixture
-def copy_of_three_runs(three_runs, copy_store, tmp_path) -> Path:
+def copy_of_three_runs(three_runs, open_copy) -> Path:
     """Return a copy of ``three_runs``; MLflow is led to its store."""
-    folder = copy_store(three_runs, tmp_path / REPO)
-    os.environ["MLFLOW_TRACKING_URI"] = f"sqlite:///{folder}/mlflow.db"
-    return folder
+    return open_copy(three_runs, "three")
 
 
 @pytest.fixture(scope="session")
@@ -404,11 +411,9 @@ def with_children(trained, copy_store, tmp_path_factory) -> Path:
 
 
 @pytest.fixture
-def project_with_children(with_children, copy_store, tmp_path) -> Path:
+def project_with_children(with_children, open_copy) -> Path:
     """Return a copy of ``with_children``; MLflow is led to its store."""
-    folder = copy_store(with_children, tmp_path / "mine" / REPO)
-    os.environ["MLFLOW_TRACKING_URI"] = f"sqlite:///{folder}/mlflow.db"
-    return folder
+    return open_copy(with_children, "mine")
 
 
 @pytest.fixture

@@ -8,33 +8,14 @@ from decimal import Decimal
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
-
-few = settings(
-    max_examples=60,
-    deadline=None,
-    suppress_health_check=[HealthCheck.function_scoped_fixture],
-)
-floats = st.floats(width=32) | st.sampled_from([0.0, -1.0, np.inf, -np.inf, np.nan])
-texts = st.none() | st.sampled_from(["", "a", "b", "c", "ü", "1"]) | st.text()
-tables = st.lists(st.tuples(floats, texts), max_size=60).map(
-    lambda rows: pd.DataFrame(
-        {
-            "number": pd.Series([row[0] for row in rows], dtype=float),
-            "text": pd.Series([row[1] for row in rows], dtype=object),
-        }
-    )
-)
+from tables import column, few, tables
 
 
 @pytest.fixture
 def counts(module):
     return module("tracking.column_counts")
-
-
-def column(values, **kwargs):
-    return pd.DataFrame({"x": pd.Series(values, **kwargs)})
 
 
 @few

@@ -4,34 +4,15 @@ import numpy as np
 import pandas as pd
 import pytest
 from click import ClickException
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
-
-few = settings(
-    max_examples=60,
-    deadline=None,
-    suppress_health_check=[HealthCheck.function_scoped_fixture],
-)
-floats = st.floats(width=32) | st.sampled_from([0.0, -1.0, np.inf, -np.inf, np.nan])
-texts = st.none() | st.sampled_from(["", "a", "b", "c", "ü", "1"]) | st.text()
-tables = st.lists(st.tuples(floats, texts), max_size=60).map(
-    lambda rows: pd.DataFrame(
-        {
-            "number": pd.Series([row[0] for row in rows], dtype=float),
-            "text": pd.Series([row[1] for row in rows], dtype=object),
-        }
-    )
-)
+from tables import column, few, tables
 
 
 @pytest.fixture
 def drift(module):
     return module("tracking.drift")
-
-
-def column(values, **kwargs):
-    return pd.DataFrame({"x": pd.Series(values, **kwargs)})
 
 
 SHAPES = {
@@ -121,8 +102,8 @@ def test_cells_that_go_missing_are_drift_if_few_were_missing_before(
     found = compared(train, column(cells.mask(cells.index % 4 == 0)))["columns"]["x"]
     assert found["drifted"]
     assert found["distance"] == pytest.approx(0.25 - before / 120)
-    for few in (cells, cells.mask(cells.index % 20 == 0)):
-        assert compared(train, column(few))["verdict"] == "none"
+    for some in (cells, cells.mask(cells.index % 20 == 0)):
+        assert compared(train, column(some))["verdict"] == "none"
 
 
 def test_of_a_constant_column_every_other_value_is_outside(compared):

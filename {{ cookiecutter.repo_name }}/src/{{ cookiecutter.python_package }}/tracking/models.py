@@ -48,7 +48,7 @@ def sklearn_log_kwargs(
 
     Args:
         model: The fitted model.
-        train: The table that it has learnt from. The model keeps digests of its rows,
+        train: The table that it was trained on. The model keeps digests of its rows,
             by which ``promote`` recognises them among test rows.
         record: What the training looked like, see ``monitoring.Watch``. The model keeps
             it, wherever it goes, to be compared with what it meets later.

@@ -95,7 +95,7 @@ def promote(
         model_uri: The model, as its run has logged it.
         metrics: What was reported of it: a warning says if the model has others.
         measure: Measures a model on rows of ``test``.
-        test: The rows to measure on; those that the champion has learnt from are left
+        test: The rows to measure on; those that the champion was trained on are left
             out, or the decision says that it knew them.
         options: What decides.
 

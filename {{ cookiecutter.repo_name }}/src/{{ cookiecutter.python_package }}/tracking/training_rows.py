@@ -1,6 +1,6 @@
-"""Which rows a model has learnt from, in little space, kept with the model.
+"""Which rows a model was trained on, in little space, kept with the model.
 
-A model that is measured on rows that it has learnt from looks better than it is. Of a
+A model that is measured on rows that it was trained on looks better than it is. Of a
 small table the digests of all rows are kept; of a large one only the smallest digests,
 which are a random sample of the rows: of a test row with a digest in their range it is
 known whether the model has seen it.
@@ -45,7 +45,7 @@ def seen(metadata: dict[str, Any] | None, test: pd.DataFrame) -> np.ndarray | No
 
     Returns:
         Of shape (rows,): 1 where it has, 0 where it has not, nan where it is not known.
-        None if the model has no such metadata, or learnt from other columns.
+        None if the model has no such metadata, or was trained on others.
     """
     import numpy as np
 
