@@ -9,6 +9,7 @@ import pytest
 from cookiecutter.generate import generate_files
 from cookiecutter.prompt import render_variable
 from cookiecutter.utils import create_env_with_context
+from jinja2.bccache import Bucket, BytecodeCache
 from runs import ROOT
 
 HOOK = ROOT / "hooks" / "pre_gen_project.py"
@@ -233,9 +234,27 @@ def all_answers(answers: dict[str, object]) -> dict[str, object]:
     return done
 
 
+class CompiledTemplates(BytecodeCache):
+    """Templates that this process has compiled: once for all names."""
+
+    def __init__(self) -> None:
+        self.code: dict[str, bytes] = {}
+
+    def load_bytecode(self, bucket: Bucket) -> None:
+        if bucket.key in self.code:
+            bucket.bytecode_from_string(self.code[bucket.key])
+
+    def dump_bytecode(self, bucket: Bucket) -> None:
+        self.code[bucket.key] = bucket.bytecode_to_string()
+
+
+COMPILED = CompiledTemplates()
+
+
 def render_project(answers: dict[str, object], folder: Path) -> Path:
     """Render the project in this process, without the check of the names."""
     context = all_answers(answers) | {"_extensions": QUESTIONS["_extensions"]}
+    context["_jinja2_env_vars"] = {"bytecode_cache": COMPILED}
     options = {"output_dir": str(folder), "accept_hooks": False}
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(ROOT)

@@ -193,7 +193,7 @@ def test_a_missing_value_is_missing_in_scoring_too(project, bin_, fork, kedro):
     check_watched(project, kedro, "data/01_raw/meadow.csv", "species", *columns)
 
 
-def test_a_column_of_text_is_learnt_from_served_and_watched(project, bin_, fork, kedro):
+def test_a_column_of_text_is_trained_on_served_and_watched(project, bin_, fork, kedro):
     assert follow(project, bin_, "A column of text", fork) <= {SCHEMA, NODES, CATALOG}
     trained, scoring = recorded(project)
     assert trained.status == scoring.status == "FINISHED"

@@ -369,17 +369,22 @@ def old_run(trained_project):
 
 
 @pytest.fixture(scope="session")
-def three_runs(trained, copy_store, session_in, tmp_path_factory) -> Path:
+def three_runs(trained, copy_store, session_in, shared) -> Path:
     """Return a project in git with three runs; tests must not change it.
 
     A training, the first of its pipelines, and that one again with another parameter
     and a new file in the code.
     """
-    folder = copy_store(trained, tmp_path_factory.mktemp("three") / REPO)
-    part = {"pipeline_names": ["data_engineering"]}
-    session_in(folder, **part)
-    (folder / "src" / "new.py").write_text("new = 1\n")
-    session_in(folder, runtime_params={"split_options": {"test_size": 0.3}}, **part)
+    folder = shared / "three" / REPO
+    with FileLock(shared / "three.lock"):
+        if not (done := folder.with_suffix(".done")).exists():
+            copy_store(trained, folder)
+            part: dict[str, Any] = {"pipeline_names": ["data_engineering"]}
+            session_in(folder, **part)
+            (folder / "src" / "new.py").write_text("new = 1\n")
+            other = {"split_options": {"test_size": 0.3}}
+            session_in(folder, runtime_params=other, **part)
+            done.touch()
     return folder
 
 

@@ -124,8 +124,8 @@ def test_a_champion_whose_metric_is_no_number_is_not_comparable(
         promote(third, lambda model, rows: {"accuracy": value})
 
 
-def learnt_from(module, rows):
-    """Return what MLflow returns for a model that has learnt from rows."""
+def trained_on(module, rows):
+    """Return what MLflow returns for a model that was trained on rows."""
     kept = module("tracking.training_rows").describe(rows)
     return SimpleNamespace(metadata=SimpleNamespace(metadata=kept))
 
@@ -138,15 +138,15 @@ MANY = pd.DataFrame({"x": range(10), "y": ["a", "b"] * 5})
     [
         (MANY[:0], MANY[:0], MANY, ""),
         (MANY[:6], MANY[:0], MANY, ""),  # its own test rows are the owner's choice
-        (MANY[:0], MANY[:3], MANY[3:], ", on 7 rows that neither has learnt from"),
-        (MANY[7:], MANY[:2], MANY[2:7], ", on 5 rows that neither has learnt from"),
-        (MANY[:0], MANY[:6], MANY, ", which has learnt from 6 of these 10 rows"),
+        (MANY[:0], MANY[:3], MANY[3:], ", on 7 rows that neither was trained on"),
+        (MANY[7:], MANY[:2], MANY[2:7], ", on 5 rows that neither was trained on"),
+        (MANY[:0], MANY[:6], MANY, ", which was trained on 6 of these 10 rows"),
     ],
 )
-def test_rows_that_a_model_has_learnt_from_do_not_decide(
+def test_rows_that_a_model_was_trained_on_do_not_decide(
     tracking, module, new, champion, used, remark
 ):
-    models = (learnt_from(module, new), learnt_from(module, champion))
+    models = (trained_on(module, new), trained_on(module, champion))
     rows, said = tracking.comparison.fair_rows(*models, MANY)
     assert rows.equals(used) and said == remark
 

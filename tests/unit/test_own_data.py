@@ -130,8 +130,8 @@ def test_a_champion_that_knows_the_test_rows_is_judged_on_others(
     _, second = runs_of()
     said = second.tags["registry.against"]
     assert re.search(
-        r"of version 1, on \d+ rows that neither has learnt from"
-        r"|of version 1, which has learnt from \d+ of these 30 rows",
+        r"of version 1, on \d+ rows that neither was trained on"
+        r"|of version 1, which was trained on \d+ of these 30 rows",
         said,
     )
 

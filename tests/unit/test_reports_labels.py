@@ -1,4 +1,4 @@
-"""Labels of any type are learnt, measured, drawn, and come back as they were."""
+"""Labels of any type are predicted, measured, drawn, and come back as they were."""
 
 import logging
 

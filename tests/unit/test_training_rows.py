@@ -1,4 +1,4 @@
-"""``tracking.training_rows``: which rows a model has learnt from."""
+"""``tracking.training_rows``: which rows a model was trained on."""
 
 import json
 

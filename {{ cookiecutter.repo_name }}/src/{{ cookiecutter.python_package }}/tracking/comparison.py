@@ -71,7 +71,7 @@ def load_champion(name: str, number: str) -> Any:
 def fair_rows(new: Any, champion: Any, test: Any) -> tuple[Any, str]:
     """Return the rows for a fair comparison of two models, and a remark.
 
-    If the champion has learnt from some of them, those that neither has learnt from
+    If the champion was trained on some of them, those that neither was trained on
     are used, if they are enough.
     """
     import numpy as np
@@ -85,6 +85,6 @@ def fair_rows(new: Any, champion: Any, test: Any) -> tuple[Any, str]:
     if ours is not None:
         unseen &= ours == 0
     if unseen.sum() >= MIN_UNSEEN_ROWS:
-        return test[unseen], f", on {unseen.sum()} rows that neither has learnt from"
+        return test[unseen], f", on {unseen.sum()} rows that neither was trained on"
     known = np.count_nonzero(~np.isnan(theirs))
-    return test, f", which has learnt from {count} of these {known} rows"
+    return test, f", which was trained on {count} of these {known} rows"

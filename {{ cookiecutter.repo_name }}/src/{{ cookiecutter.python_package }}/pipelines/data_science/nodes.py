@@ -63,7 +63,7 @@ def describe_training(
     """Record what the training looked like, to notice later what has changed.
 
     Args:
-        train: The flowers that the model has learnt from.
+        train: The flowers that the model was trained on.
         predictions: What ``predict`` returns for the rows to test on.
         metrics: What was measured of them.
 
@@ -91,7 +91,7 @@ def log_model(
 
     Args:
         model: The fitted pipeline.
-        train: The flowers that it has learnt from.
+        train: The flowers that it was trained on.
         test: Flowers, of which the first are logged as input example.
         options: Arguments of ``mlflow.sklearn.log_model``.
         record: What ``describe_training`` returns.
