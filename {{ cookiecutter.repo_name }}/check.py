@@ -227,7 +227,7 @@ def tracking_rows(uri: str, offline: bool) -> list[Row]:
     from {{ cookiecutter.python_package }}.tracking import store_check
 
     rows = []
-    for env in sorted(folder.name for folder in (PROJECT / "conf").iterdir()):
+    for env in sorted(os.listdir(PROJECT / "conf")):
         for refused in store_check.refused_settings(read_settings(env)):
             rows.append(Row("FAIL", "mlflow.yml", f"conf/{env}: {refused}"))
     found = store_check.check_store(uri, PROJECT, mask(uri), offline)

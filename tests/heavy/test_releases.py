@@ -26,6 +26,13 @@ def pythons() -> dict[str, str]:
     return {f"{v[0]}.{v[1]}": python for v, python in interpreters()}
 
 
+def interpreter(minor: int) -> str:
+    """Return the interpreter of a minor version, or skip the test."""
+    if python := pythons().get(f"3.{minor}"):
+        return python
+    pytest.skip(f"no Python 3.{minor}: pyenv install 3.{minor}")
+
+
 def compile_requirements(resolution: str, python: str, folder: Path) -> Path:
     """Return a file of exact versions of the project's requirements and pytest."""
     wanted, pinned = folder / "wanted.txt", folder / "pinned.txt"
@@ -49,9 +56,7 @@ def versions(pinned: Path) -> dict[str, Version]:
 @pytest.mark.parametrize("resolution", [OLDEST, NEWEST])
 @pytest.mark.parametrize("minor", [10, 11, 12, 13])
 def test_a_project_runs_with_these_releases(minor, resolution, tmp_path):
-    python = pythons().get(f"3.{minor}")
-    if not python:
-        pytest.skip(f"no Python 3.{minor}: pyenv install 3.{minor}")
+    python = interpreter(minor)
     pinned = compile_requirements(resolution, python, tmp_path)
     found = versions(pinned)
     if resolution == OLDEST:
@@ -82,3 +87,13 @@ def test_a_project_runs_with_these_releases(minor, resolution, tmp_path):
     assert differ.returncode in (0, 1), differ.stderr
     run(theirs / "kedro", "replay", trained.id, cwd=project, **env)
     run(theirs / "python", "-m", "pytest", "-q", cwd=project, **env)
+
+
+@pytest.mark.parametrize("minor, resolution", [(10, OLDEST), (13, NEWEST)])
+def test_the_unit_tests_pass_with_these_releases(minor, resolution, tmp_path):
+    python = interpreter(minor)
+    pinned = compile_requirements(resolution, python, tmp_path)
+    dev = ("--group", f"{ROOT / 'pyproject.toml'}:dev", "--constraints", pinned)
+    theirs = build_environment(tmp_path / "environment", *dev, python=python)
+    words = ("-m", "pytest", "-q", "-n", "2", "--dist", "worksteal", "tests/unit")
+    run(theirs / "python", *words, cwd=ROOT, PATH=path_of(theirs))

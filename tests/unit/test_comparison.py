@@ -48,7 +48,7 @@ def promote(tracking):
     return call
 
 
-def pretend_old(monkeypatch, tracking, version="1.7.0"):
+def pretend_old(monkeypatch, tracking, version="1.6.9"):
     """Have this environment be of another version of scikit-learn."""
     monkeypatch.setattr(tracking.models.metadata, "version", lambda name: version)
 
@@ -71,7 +71,7 @@ def test_a_champion_that_fails_by_its_environment_stays(
         promote(second)
     said = caught.value.message
     assert "version 1 of iris" in said and "multi_class" in said
-    assert re.search(r"scikit-learn 1\.\d+\.\d+, here is 1.7.0", said)
+    assert re.search(r"scikit-learn 1\.\d+\.\d+, here is 1.6.9", said)
     assert re.search(r"pip install scikit-learn==1\.\d+\.\d+", said)
     assert tracking.registry.champion_version("iris") == "1"
 

@@ -180,7 +180,7 @@ def test_the_variable_for_processes_names_the_runs_that_are_under_way(locks, tmp
 def test_a_lock_dies_with_its_process(locks, file):
     reader, writer = os.pipe()
     if not (child := os.fork()):
-        hold(locks, file)
+        _held = hold(locks, file)  # a name, or it would be released at once
         os.write(writer, b".")
         time.sleep(60)
         os._exit(0)

@@ -204,7 +204,7 @@ def test_a_model_that_does_not_work_here_names_the_versions(
     model = LogisticRegression().fit(rows, ["a", "b"])
     options = tracking.models.sklearn_log_kwargs(model) | {"input_example": rows}
     uri = mlflow.sklearn.log_model(model, name="model", **options).model_uri
-    monkeypatch.setattr(tracking.models.metadata, "version", lambda name: "1.7.0")
+    monkeypatch.setattr(tracking.models.metadata, "version", lambda name: "1.6.9")
     assert tracking.models.load_model(uri)  # another version that works
 
     def predict(self, X):

@@ -281,7 +281,9 @@ def test_whatever_is_installed_is_refused(monkeypatch: pytest.MonkeyPatch) -> No
     assert [
         module
         for module in once()
-        if module.isidentifier() and not hook.is_installed(module)
+        if module.isidentifier()
+        and importlib.util.find_spec(module)
+        and not hook.is_installed(module)
     ] == []
 
 

@@ -287,7 +287,7 @@ def test_artifacts_of_any_dataset_are_logged(project, session_run, logged):
         remote=csv | {"filepath": "memory://bucket/remote.csv"} | asked(),
         remote_parts={
             "type": "partitions.PartitionedDataset",
-            "path": "memory://bucket/parts",
+            "path": "memory:///bucket/parts",
             "dataset": "pandas.CSVDataset",
             **asked("deep/er"),
         },

@@ -40,7 +40,7 @@ ALLOWED_FLAVOURS: dict[str, dict[str, tuple]] = {
 HARMLESS_KEYS = {"env", "python_version", "sklearn_version"}
 # Parts that mean the same on every system, and lead nowhere else.
 PATH = re.compile(
-    r"(?!/|$|[A-Za-z]:)(?:(?:^|/)[^/\\\x00-\x1f\x7f\ud800-\udfff]*(?<![/. ]))+"
+    r"(?!/|$|.:)(?:(?:^|/)[^/\\\x00-\x1f\x7f\ud800-\udfff]*(?<![/. ]))+"
 )
 
 

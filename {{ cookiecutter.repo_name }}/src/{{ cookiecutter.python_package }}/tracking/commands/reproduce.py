@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import platform
 import re
 import shutil
 import subprocess
@@ -66,7 +67,10 @@ def recorded_environment(run: Any, folder: Path) -> str:
     if not (uv := shutil.which("uv")):
         raise CommandError("--env-manager=uv needs uv: `pip install uv`.")
     python = str(env / ("Scripts/python.exe" if os.name == "nt" else "bin/python"))
-    venv = (uv, "venv", "--python", run.data.tags["python.version"], str(env))
+    wanted_python = run.data.tags["python.version"]
+    if wanted_python == platform.python_version():  # uv may not find it by its number
+        wanted_python = sys.executable
+    venv = (uv, "venv", "--python", wanted_python, str(env))
     for command in (venv, (uv, "pip", "sync", "--python", python, str(wanted))):
         done = subprocess.run(command, capture_output=True, text=True)
         if done.returncode:
