@@ -92,6 +92,18 @@ def verify_store(project: Path) -> Iterator[None]:
         raise TrackingError(message) from error
 
 
+@contextmanager
+def ignore_errors(*codes: str) -> Iterator[None]:
+    """Leave a block quietly if MLflow's error has one of these codes."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        yield
+    except MlflowException as error:
+        if error.error_code not in codes:
+            raise
+
+
 class BestEffortCalls:
     """Calls that may fail without an end to the run; they stop after about a minute.
 

@@ -125,10 +125,9 @@ def finish_interrupted_runs(project: Path, uri: str, joined: str | None) -> None
 def finish_run(row: Row) -> None:
     """Give a run the status that it ended with, and end its orphans."""
     from mlflow import MlflowClient
-    from mlflow.exceptions import MlflowException
 
     died = row.status is None
-    try:
+    with client.ignore_errors(*NOT_IN_STORE):
         if row.run:
             runs = [MlflowClient().get_run(row.run)]
         else:  # it died while it created the run
@@ -139,9 +138,6 @@ def finish_run(row: Row) -> None:
                 set_status(run.info.run_id, row)
         if row.run and (died or row.unsure):
             end_orphan_runs(row.run, every_child=died)
-    except MlflowException as error:
-        if error.error_code not in NOT_IN_STORE:
-            raise
 
 
 def set_status(run_id: str, row: Row) -> None:

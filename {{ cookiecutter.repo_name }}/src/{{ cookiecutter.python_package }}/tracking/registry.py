@@ -8,6 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from . import database, datasets, names
+from .client import ignore_errors
 
 if TYPE_CHECKING:
     from mlflow.entities import LoggedModel
@@ -24,7 +25,6 @@ def register_version(
 ) -> str:
     """Register a logged model as a version, with tags about its run and data."""
     from mlflow import MlflowClient
-    from mlflow.exceptions import MlflowException
 
     client, run_id = MlflowClient(), model.source_run_id
     if run_id:
@@ -35,11 +35,8 @@ def register_version(
         digests = {names.data_tag(data.name, "digest"): data.digest for data in used}
         tags = kedro | digests | upstream_tags(run) | tags
     if new:
-        try:
+        with ignore_errors("RESOURCE_ALREADY_EXISTS"):
             client.create_registered_model(name)
-        except MlflowException as error:
-            if error.error_code != "RESOURCE_ALREADY_EXISTS":
-                raise
     create = partial(client.create_model_version, model_id=model.model_id)
     version = database.retry_on_conflict(create, name, model.model_uri, run_id, tags)
     # As `mlflow.register_model` does, with fewer questions to the server.
@@ -103,15 +100,12 @@ def latest_versions(name: str) -> dict[str, ModelVersion]:
 def champion_version(name: str) -> str | None:
     """Return the version number of the champion, if there is one."""
     from mlflow import MlflowClient
-    from mlflow.exceptions import MlflowException
 
-    try:  # not by the registered model, which brings all its versions along
+    with ignore_errors(*NOT_FOUND):
+        # Not by the registered model, which brings all its versions along.
         version = MlflowClient().get_model_version_by_alias(name, "champion")
-    except MlflowException as error:
-        if error.error_code not in NOT_FOUND:
-            raise
-        return None
-    return str(version.version)
+        return str(version.version)
+    return None
 
 
 def set_alias(name: str, alias: str, number: str) -> None:

@@ -112,22 +112,15 @@ def find_runs(given: str, experiment: str) -> list[Any]:
     """Return the runs that a text may name; two if there are more."""
     from mlflow import MlflowClient, models
     from mlflow.entities import ViewType
-    from mlflow.exceptions import MlflowException
 
-    client = MlflowClient()
+    store = MlflowClient()
     if given == "last":
-        pages = client.search_runs(
-            [experiment], MADE_BY_KEDRO, order_by=NEWEST, max_results=20
-        )
-        return [run for run in pages if INCOMPLETE_TAG not in run.data.tags][:1]
+        return last_runs(experiment, MADE_BY_KEDRO, 20)[:1]
     if given.startswith(("models:/", "runs:/")):
-        try:
-            return [client.get_run(models.get_model_info(given).run_id)]
-        except MlflowException as error:
-            if error.error_code not in NO_SUCH_MODEL:
-                raise
-            return []
-    everywhere = [known.experiment_id for known in client.search_experiments()]
+        with client.ignore_errors(*NO_SUCH_MODEL):
+            return [store.get_run(models.get_model_info(given).run_id)]
+        return []
+    everywhere = [known.experiment_id for known in store.search_experiments()]
     active, searches = ViewType.ACTIVE_ONLY, []
     if re.fullmatch(r"[0-9a-f]{4,32}", given):
         begins = f"LIKE '{given}%'"
@@ -135,8 +128,18 @@ def find_runs(given: str, experiment: str) -> list[Any]:
         searches.append((everywhere, f"tags.`{SOURCE_RUN_TAG}` {begins}", active))
     if experiment and (text := names.quoted(given)):
         searches.append(([experiment], f"attributes.run_name = {text}", active))
-    found = (client.search_runs(*search, max_results=2) for search in searches)
+    found = (store.search_runs(*search, max_results=2) for search in searches)
     return list(next(filter(None, found), []))
+
+
+def last_runs(experiment: str, filter_: str, most: int) -> list[Any]:
+    """Return the last runs that a filter finds, but none that is half received."""
+    from mlflow import MlflowClient
+
+    found = MlflowClient().search_runs(
+        [experiment], filter_, max_results=most, order_by=NEWEST
+    )
+    return [run for run in found if INCOMPLETE_TAG not in run.data.tags]
 
 
 def nearest_names(given: str, experiment: str) -> list[str]:

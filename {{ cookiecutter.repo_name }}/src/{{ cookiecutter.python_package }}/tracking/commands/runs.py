@@ -57,8 +57,6 @@ def runs(
     """
     if context.invoked_subcommand:
         return
-    from mlflow import MlflowClient
-
     wanted = [project_runs.MADE_BY_KEDRO]
     if pipeline:
         wanted.append(f"tags.`kedro.pipeline` = {names.quoted(pipeline)}")
@@ -69,13 +67,7 @@ def runs(
     if filter_:
         wanted.append(filter_)
     with project_runs.project_store(context.obj.project_path, env) as experiment:
-        pages = MlflowClient().search_runs(
-            [experiment],
-            " and ".join(wanted),
-            max_results=last,
-            order_by=project_runs.NEWEST,
-        )
-    found = [run for run in pages if project_runs.INCOMPLETE_TAG not in run.data.tags]
+        found = project_runs.last_runs(experiment, " and ".join(wanted), last)
     if format_ == "json":
         click.echo(formats.to_json([describe(run) for run in found]))
     elif found:
