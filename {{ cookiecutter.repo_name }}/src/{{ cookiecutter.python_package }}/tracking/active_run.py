@@ -211,10 +211,8 @@ def joined_runs() -> set[str]:
 def end_active(run_id: str, nested_status: str, own_status: str | None) -> bool:
     """End this thread's active runs down to a run; return whether it was active.
 
-    Args:
-        run_id: The MLflow run to stop at.
-        nested_status: The status of nested runs that a node has left open.
-        own_status: The status of the run itself; None leaves it active.
+    Nested runs that a node has left open get ``nested_status``. With None as
+    ``own_status``, the run itself stays active.
     """
     import mlflow
 
@@ -226,7 +224,7 @@ def end_active(run_id: str, nested_status: str, own_status: str | None) -> bool:
         return True
     try:
         mlflow.end_run(nested_status)
-    finally:  # it is off the stack all the same
+    finally:  # MLflow takes it off its stack even if that fails
         found = end_active(run_id, nested_status, own_status)
     return found
 

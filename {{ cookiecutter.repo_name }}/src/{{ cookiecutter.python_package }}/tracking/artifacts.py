@@ -69,16 +69,10 @@ def requested(
     started: datetime,
     complete: bool,
 ) -> Iterator[Artifact]:
-    """Yield the artifacts that the catalog wants logged.
+    """Yield the artifacts that the catalog wants logged, of what was read and saved.
 
-    Args:
-        inputs: The local files that the run has read, by dataset; None for other data.
-        saved: The local files that it has saved.
-        pipeline: The nodes that were to run.
-        catalog: Their datasets.
-        kedro_id: By which versioned files are named.
-        started: Older files in a folder are left out.
-        complete: Whether all nodes have run, so that all files have to be there.
+    Files in a folder that are older than ``started`` are left out. The run is
+    ``complete`` if all nodes have run, so that all files have to be there.
     """
     for name in (*inputs, *sorted(pipeline.all_outputs())):
         config = catalog_files.catalog_entry(name, catalog)

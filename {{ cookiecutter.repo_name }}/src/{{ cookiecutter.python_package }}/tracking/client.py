@@ -28,7 +28,7 @@ def http_policy(retries: int, timeout: int) -> dict[str, str]:
     }
 
 
-# MLflow doubles its waits: one retry comes at once, four take half a minute, five one.
+# MLflow doubles its waits. One retry: at once; four: half a minute; five: a minute.
 CONNECT = http_policy(retries=1, timeout=ANSWER_SECONDS)  # before the first node
 RUNNING = http_policy(retries=5, timeout=20)  # while nodes run
 FINISH = http_policy(retries=4, timeout=8)  # at the end of a run
@@ -116,12 +116,9 @@ class BestEffortCalls:
         self.missing: list[str] = []
 
     def attempt(self, what: str, call: Callable, *args: Any, last=False) -> bool:
-        """Call MLflow; return whether it worked.
+        """Call MLflow; return whether it worked, and note what is missing otherwise.
 
-        Args:
-            what: What is missing on the run otherwise.
-            call: The function, and ``args`` for it.
-            last: Whether it is called, in a hurry, when the minute is over.
+        When the minute is over, only the ``last`` calls are made, in a hurry.
         """
         late = time.monotonic() > self.until
         try:

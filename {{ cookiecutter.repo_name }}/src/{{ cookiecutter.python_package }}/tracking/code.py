@@ -141,10 +141,7 @@ def installed_packages(project: Path) -> str:
 def requirement_line(name: str, pinned: str, source: dict[str, Any]) -> str:
     """Return how a package is installed again.
 
-    Args:
-        name: Its name.
-        pinned: Its name and version.
-        source: Where it was installed from, if not from an index: its direct_url.json.
+    If it is not from an index, its direct_url.json says where it came from.
     """
     url = redact.mask(source.get("url", ""))
     if vcs := source.get("vcs_info"):

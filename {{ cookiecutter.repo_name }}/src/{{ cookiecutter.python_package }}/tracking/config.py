@@ -42,11 +42,7 @@ def read_config(loader: Any) -> dict[str, Any]:
 
 
 def check_config(config: dict[str, Any]) -> None:
-    """Refuse unknown keys and wrong types in mlflow.yml.
-
-    Raises:
-        ClickException: Names the key, and what may have been meant.
-    """
+    """Refuse unknown keys and wrong types in mlflow.yml."""
     for key, value in config.items():
         if key not in SETTINGS:
             near = difflib.get_close_matches(str(key), SETTINGS, 1, 0.5)

@@ -139,7 +139,7 @@ class DataLocks:
         self._before.clear()
         entries, ours = read_holders(), f"{process_name()}:{run_id}"
         if ours in entries:
-            entries.remove(ours)  # once: a run within this one has said it, too
+            entries.remove(ours)  # only once: a run within this one has added it, too
             write_holders(entries)
 
     def _wait_for(self, path: Path, until: float) -> None:
@@ -153,7 +153,7 @@ class DataLocks:
                     "its own: versioned datasets (docs/make-it-yours.md, Side by side)"
                 )
             named = read_note(path).get("holder") or tries > 50
-            if named and not self._said_that_it_waits:  # a name takes a moment
+            if named and not self._said_that_it_waits:  # the note comes a moment later
                 self._said_that_it_waits = True
                 logger.info(
                     "Waiting: %s. Versioned datasets let runs work side by side "

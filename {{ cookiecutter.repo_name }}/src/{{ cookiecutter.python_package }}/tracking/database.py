@@ -44,9 +44,7 @@ def sqlite_file(uri: str) -> Path | None:
 def open_lock(file: Path, timeout: float) -> sqlite3.Connection:
     """Open a SQLite file that is used as a lock, by any thread, with own transactions.
 
-    Args:
-        file: The file; it is created where it is missing.
-        timeout: For how many seconds to wait while another process has locked it.
+    The time-out is in seconds: how long to wait while another process has locked it.
     """
     options: Any = {"isolation_level": None, "check_same_thread": False}
     return sqlite3.connect(file, timeout=timeout, **options)

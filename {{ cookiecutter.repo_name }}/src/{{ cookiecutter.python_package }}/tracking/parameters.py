@@ -103,11 +103,7 @@ def refuse_misspelt(loader: Any, given: dict[str, Any]) -> None:
 
 
 def require_word(option: str, value: Any, *words: str) -> None:
-    """Refuse a value that is none of two words.
-
-    Raises:
-        ClickException: Names the option and the words.
-    """
+    """Refuse a value that is none of these words."""
     if value not in words:
         raise ClickException(f"{option} is {' or '.join(words)}, not {value!r}.")
 
@@ -115,11 +111,7 @@ def require_word(option: str, value: Any, *words: str) -> None:
 def require_number(
     option: str, value: Any, low: float = -math.inf, high: float = math.inf
 ) -> None:
-    """Refuse a value that is no number, or out of range.
-
-    Raises:
-        ClickException: Names the option and the range.
-    """
+    """Refuse a value that is no number, or out of range."""
     is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
     if not is_number or math.isnan(value):
         raise ClickException(f"{option} is no number: {value!r}")

@@ -31,12 +31,10 @@ logger = logging.getLogger(__name__)
 
 
 def run_tags(run_params: dict[str, Any], pipeline: Any) -> dict[str, str]:
-    """Return the tags that say what made a run.
+    """Return the tags that say what made a run of the nodes of a pipeline.
 
-    Args:
-        run_params: The options of the run, as Kedro hands them to hooks, with ``env``
-            and ``conf_source`` as they apply, and ``skipped_nodes`` if there are some.
-        pipeline: The nodes that run.
+    The options are those that Kedro hands to hooks, with ``env`` and ``conf_source`` as
+    they apply, and ``skipped_nodes`` if there are some.
     """
     runner = re.search(r"(\w+) object at", str(run_params["runner"]))
     tags = {

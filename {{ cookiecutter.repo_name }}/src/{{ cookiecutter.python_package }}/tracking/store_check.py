@@ -49,13 +49,9 @@ def refused_settings(settings: dict[str, Any]) -> list[str]:
 
 
 def check_store(uri: str, project: Path, shown: str, offline: bool = False) -> Finding:
-    """Return whether runs can be recorded at an address.
+    """Return whether runs can be recorded at an address; ``offline``, ask no server.
 
-    Args:
-        uri: The address.
-        project: The project's folder, where relative SQLite paths start.
-        shown: The address without secrets, for messages.
-        offline: Whether no server is asked.
+    Messages have the address as ``shown``: without secrets.
     """
     path = ":" not in uri and uri != "databricks"
     folder = path or re.match(r"file:|[A-Za-z]:[\\/]", uri)

@@ -61,11 +61,7 @@ def recorded_code(
 
 
 def check_out(run: Any, project: Path, copy: Path) -> Path:
-    """Check out the commit of a run, with the changes to it; return the project in it.
-
-    Raises:
-        CommandError: The commit or the changes cannot be had.
-    """
+    """Check out the commit of a run and its changes; return the project in it."""
     tags, quiet = run.data.tags, ("-c", f"core.hooksPath={os.devnull}")
     commit = tags[names.COMMIT_TAG]
     worktree = ("worktree", "add", "--detach", str(copy), commit)

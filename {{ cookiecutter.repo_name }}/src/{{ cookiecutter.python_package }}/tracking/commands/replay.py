@@ -156,10 +156,7 @@ def repetition_tags(run_id: str, changed: dict[str, Any]) -> dict[str, str]:
 def compare(old: Any, new: Any, varied: bool) -> list[tuple[str, ...]]:
     """Return what two runs did differently, and what has come of it.
 
-    Args:
-        old: The recorded run.
-        new: The run that repeats it.
-        varied: Whether it was to differ; if not, runner and promotion are the same.
+    Only where the new run was to differ, runner and promotion are compared.
     """
     then, now = project_runs.run_summary(old), project_runs.run_summary(new)
     if names.ENTRY_POINT_TAG in old.data.tags:  # MLflow has added those of MLproject

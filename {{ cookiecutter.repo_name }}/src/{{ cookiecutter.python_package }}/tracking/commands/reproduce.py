@@ -123,11 +123,7 @@ class Copy(NamedTuple):
     data: dict[str, str]  # the digests of the inputs there
 
     def find_makers(self) -> dict[str, str]:
-        """Return the run that made each input which is not here any more; say so.
-
-        Raises:
-            CommandError: No run is known that made an input.
-        """
+        """Return the run that made each input which is not here any more; say so."""
         inputs, known = self.about["inputs"], self.about.get("made_by", {})
         lost = [path for path in inputs if inputs[path] != self.data[path]]
         makers = {path: known.get(path, "") for path in lost}
@@ -168,11 +164,7 @@ class Reproduction:
         return run_again(copy.run, command, copy.folder, self.project, tags)
 
     def remake_inputs(self, copy: Copy, makers: dict[str, str]) -> None:
-        """Replay the runs that made inputs which are not here any more.
-
-        Raises:
-            CommandError: No such run is known, or it makes something else today.
-        """
+        """Replay the runs that made inputs which are not here any more."""
         for maker in sorted(set(makers.values())):
             source = self.lay_out(project_runs.resolve_run(maker))
             self.remake_inputs(source, source.find_makers())
