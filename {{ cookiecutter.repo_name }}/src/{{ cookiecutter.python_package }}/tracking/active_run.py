@@ -9,7 +9,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sized
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -68,8 +68,8 @@ class ActiveRun:
         if name not in self.unread:
             return
         self.unread.remove(name)
-        if datasets.is_chunked(data):
-            self.chunked.add(name)
+        if isinstance(data, Iterable) and not isinstance(data, Sized):
+            self.chunked.add(name)  # the node reads it after the hook has seen it
         datasets.log_input_or_warn(self.mlflow_id, name, self.inputs[name], data)
 
     def release(self, status: str) -> None:

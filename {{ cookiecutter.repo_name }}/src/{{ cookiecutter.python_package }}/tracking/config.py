@@ -99,15 +99,13 @@ def experiment_id(config: dict[str, Any], project: Path) -> str:
         TrackingError: The experiment was deleted.
     """
     from mlflow import MlflowClient
-    from mlflow.entities import Experiment
     from mlflow.exceptions import MlflowException
 
     mlflow_client, uri = MlflowClient(), os.environ["MLFLOW_TRACKING_URI"]
     name = os.environ.get("MLFLOW_EXPERIMENT_NAME") or config.get("experiment_name")
     name = name or names.project_package()
-    experiment: Experiment | None
     if given := environment.user_env("MLFLOW_EXPERIMENT_ID"):
-        experiment = mlflow_client.get_experiment(given)
+        experiment: Any = mlflow_client.get_experiment(given)
     elif not (experiment := mlflow_client.get_experiment_by_name(name)):
         location = artifact_location(name, config.get("artifact_location"), project)
         try:

@@ -18,18 +18,17 @@ LOCK_SQL = {
 }
 # What MLflow says when a constraint of the database or its lock stops a statement.
 CONFLICT_CODES = ("BAD_REQUEST", "TEMPORARILY_UNAVAILABLE")
-# Where a store keeps the absolute paths of artifacts.
+# The tables and columns in which a store keeps the absolute paths of artifacts.
+ARTIFACT_PATHS = (
+    ("experiments", "artifact_location"),
+    ("runs", "artifact_uri"),
+    ("logged_models", "artifact_location"),
+    ("model_versions", "source"),
+    ("model_versions", "storage_location"),
+)
 RELOCATE_SQL = """
-UPDATE experiments SET artifact_location = :new || substr(artifact_location, :rest)
-    WHERE instr(artifact_location, :old) = 1;
-UPDATE runs SET artifact_uri = :new || substr(artifact_uri, :rest)
-    WHERE instr(artifact_uri, :old) = 1;
-UPDATE logged_models SET artifact_location = :new || substr(artifact_location, :rest)
-    WHERE instr(artifact_location, :old) = 1;
-UPDATE model_versions SET source = :new || substr(source, :rest)
-    WHERE instr(source, :old) = 1;
-UPDATE model_versions SET storage_location = :new || substr(storage_location, :rest)
-    WHERE instr(storage_location, :old) = 1
+UPDATE {table} SET {column} = :new || substr({column}, :rest)
+    WHERE instr({column}, :old) = 1
 """
 
 logger = logging.getLogger(__name__)
@@ -105,8 +104,8 @@ def relocate_artifacts(file: Path, project: Path) -> None:
         for old in folders - {str(project)}:
             for was, now in zip(beginnings(old), beginnings(str(project)), strict=True):
                 paths = {"old": was, "new": now, "rest": len(was) + 1}
-                for statement in RELOCATE_SQL.split(";"):
-                    db.execute(statement, paths)
+                for table, column in ARTIFACT_PATHS:
+                    db.execute(RELOCATE_SQL.format(table=table, column=column), paths)
             logger.info("The store has moved here from %s: its runs open again.", old)
         db.execute("DELETE FROM experiment_tags WHERE key = 'project.folder'")
         db.execute(

@@ -7,7 +7,6 @@ import json
 import logging
 import re
 import warnings
-from collections.abc import Iterable, Sized
 from pathlib import Path
 from typing import Any
 
@@ -29,11 +28,6 @@ def file_digest(path: Path, algorithm: str = "md5") -> str:
 def md5(content: bytes) -> str:
     """Return the MD5 digest of bytes."""
     return hashlib.md5(content, usedforsecurity=False).hexdigest()
-
-
-def is_chunked(data: Any) -> bool:
-    """Tell whether a node reads an input in chunks, after the hook has seen it."""
-    return isinstance(data, Iterable) and not isinstance(data, Sized)
 
 
 def input_files(pipeline: Any, catalog: Any) -> DataFiles:

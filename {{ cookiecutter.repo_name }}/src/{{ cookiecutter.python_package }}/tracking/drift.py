@@ -159,8 +159,7 @@ def tenths(old: np.ndarray, new: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
     middle = (np.cumsum(old) - old / 2) / old.sum()
     group = np.minimum(10 * middle, 9).astype(int)
-    old, new = (np.bincount(group, bins) for bins in (old, new))
-    return old, new
+    return np.bincount(group, old), np.bincount(group, new)
 
 
 def population_stability_index(old: np.ndarray, new: np.ndarray) -> float:

@@ -14,7 +14,7 @@ def describe_failure(
     error: BaseException, pipeline: Any, catalog: Any
 ) -> dict[str, str]:
     """Return the failed node, the error and its full traceback, without secrets."""
-    text = "".join(traceback.format_exception(type(error), error, error.__traceback__))
+    text = "".join(traceback.format_exception(error))
     summary = f"{type(error).__name__}: {error}"
     return {
         "failure.node": failed_node(error, text, pipeline, catalog),

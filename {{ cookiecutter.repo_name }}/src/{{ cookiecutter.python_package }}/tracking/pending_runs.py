@@ -38,16 +38,14 @@ class Row(NamedTuple):
     unsure: int = 0  # whether duplicates or open child runs may be left
 
 
-CREATE_SQL = """
+CREATE_SQL = f"""
 PRAGMA locking_mode = EXCLUSIVE;  -- until it is closed
 PRAGMA journal_mode = MEMORY;  -- a full disk takes changes in place
 BEGIN EXCLUSIVE;
 DROP TABLE IF EXISTS pending;
-CREATE TABLE pending (
-    store, inode, experiment, creation, run, status, ended, failure, unsure
-);
+CREATE TABLE pending ({", ".join(Row._fields)});
 """
-INSERT_SQL = "INSERT INTO pending VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
+INSERT_SQL = f"INSERT INTO pending VALUES ({', '.join('?' * len(Row._fields))})"
 
 
 def store_key(uri: str, project: Path) -> str:

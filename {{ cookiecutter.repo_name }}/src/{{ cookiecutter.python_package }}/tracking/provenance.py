@@ -10,7 +10,6 @@ import re
 import shlex
 import sys
 import tempfile
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -86,10 +85,7 @@ def reproduction(
 
 
 def options_file(
-    options: dict[str, Any],
-    inputs: DataFiles,
-    writers: Mapping[str, str],
-    project: Path,
+    options: dict[str, Any], inputs: DataFiles, writers: dict[str, str], project: Path
 ) -> bytes:
     """Return the options, inputs and writers of a run as JSON, by relative paths."""
     files = {name: file for name, file in inputs.items() if file}
@@ -159,10 +155,7 @@ def command_line(given: dict[str, Any]) -> str:
 
 
 def log_all(
-    run: Any,
-    tags: dict[str, str],
-    params: dict[str, str],
-    artifacts: dict[str, bytes],
+    run: Any, tags: dict[str, str], params: dict[str, str], artifacts: dict[str, bytes]
 ) -> None:
     """Log parameters, tags and artifacts on an MLflow run.
 

@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 ROWS_KEY = "training_rows"  # in the model's metadata
 MAX_DIGESTS = 5000  # digests of 8 bytes
 COLUMNS_KEY = "training_columns"
-LARGEST_DIGEST = 2**64 - 1
 
 
 def digest_rows(table: pd.DataFrame) -> np.ndarray:
@@ -53,6 +52,6 @@ def seen(metadata: dict[str, Any] | None, test: pd.DataFrame) -> np.ndarray | No
     if not metadata or not columns or not set(columns) <= set(test.columns):
         return None
     known = np.frombuffer(base64.b64decode(metadata[ROWS_KEY]), "<u8")
-    limit = known.max() if len(known) == MAX_DIGESTS else LARGEST_DIGEST
-    digests = digest_rows(test[columns])
-    return np.where(digests <= limit, np.isin(digests, known).astype(float), np.nan)
+    complete, digests = len(known) < MAX_DIGESTS, digest_rows(test[columns])
+    is_known = complete | (digests <= known.max(initial=0))
+    return np.where(is_known, np.isin(digests, known), np.nan)

@@ -99,11 +99,8 @@ def make_portable(found: Any, project: Path) -> Any:
         return kept
     if not isinstance(found, str):
         return found
-    for folder in (
-        project.as_uri() + "/",
-        project.as_posix() + "/",
-        f"{project}{os.sep}",
-    ):
+    folders = f"{project.as_uri()}/", f"{project.as_posix()}/", f"{project}{os.sep}"
+    for folder in folders:
         found = found.replace(folder, "")
     return redact.mask(FOLDERS.sub("…/", found))
 

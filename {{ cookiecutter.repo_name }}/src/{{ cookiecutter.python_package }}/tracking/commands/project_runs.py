@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import click
-from click import ClickException
 
 from .. import client, code, config, database, names, provenance, redact
 
@@ -28,7 +27,7 @@ Summary = dict[str, dict[str, str]]  # what may differ: by section, then by name
 env_option = click.option("--env", "-e", help="The environment of conf/ to look in.")
 
 
-class CommandError(ClickException):
+class CommandError(click.ClickException):
     """An error in one line; exit code 2, because 1 means that runs differ."""
 
     exit_code = 2
@@ -76,7 +75,7 @@ def project_store(
         with client.verify_store(project):
             experiment = config.experiment_id(to or settings, project)
         yield experiment
-    except (ClickException, MlflowException, OSError, ValueError) as error:
+    except (click.ClickException, MlflowException, OSError, ValueError) as error:
         raise CommandError(redact.first_line(error)) from error
 
 
