@@ -36,3 +36,12 @@ def test_tracking_has_no_word_of_flowers_columns_estimators_or_scorers(tracking)
     known = re.compile(rf"\b({'|'.join(words)})\b")
     for file in tracking.glob("*.py"):
         assert known.findall(file.read_text("utf-8")) == [], file.name
+
+
+def test_nodes_find_each_name_of_the_package_and_no_other(module):
+    package = module("tracking")
+    for name in package.__all__:
+        found = getattr(package, name)
+        assert found.__name__ == name and found.__module__.startswith(package.__name__)
+    with pytest.raises(AttributeError, match="no attribute 'digest_rows'"):
+        package.digest_rows  # noqa: B018

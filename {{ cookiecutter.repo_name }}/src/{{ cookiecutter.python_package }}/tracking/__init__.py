@@ -25,21 +25,25 @@ below. The modules, from the bottom up; each imports only from those before it:
 
 import atexit
 import gc
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
-from .column_counts import Counters, bin_shares, describe
-from .drift import DriftOptions
 from .hooks import MLflowRunHooks
-from .models import load_model, sklearn_log_kwargs
-from .monitoring import (
-    QualityOptions,
-    Watch,
-    load_watched_model,
-    report_drift,
-    report_quality,
-)
 from .parameters import log_metrics
-from .promotion import PromoteOptions, promote
-from .search import Candidate, log_search
+
+if TYPE_CHECKING:
+    from .column_counts import Counters, bin_shares, describe
+    from .drift import DriftOptions
+    from .models import load_model, sklearn_log_kwargs
+    from .monitoring import (
+        QualityOptions,
+        Watch,
+        load_watched_model,
+        report_drift,
+        report_quality,
+    )
+    from .promotion import PromoteOptions, promote
+    from .search import Candidate, log_search
 
 __all__ = [
     "Candidate",
@@ -60,6 +64,19 @@ __all__ = [
     "report_quality",
     "sklearn_log_kwargs",
 ]
+
+# Settings import this package for every command of Kedro. These modules import MLflow
+# and pandas, which takes a second, and so wait for the first node that uses a name.
+FOR_NODES = ("column_counts", "drift", "models", "monitoring", "promotion", "search")
+
+
+def __getattr__(name: str) -> Any:
+    """Return one of the names for nodes; import the module that has it."""
+    if name in __all__:
+        modules = (import_module(f"{__name__}.{module}") for module in FOR_NODES)
+        return next(vars(module)[name] for module in modules if name in vars(module))
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
 
 # The libraries make a million objects that live until the end. To search them for
 # garbage, again and again and once more at exit, would be a quarter of a run's time.

@@ -7,7 +7,6 @@ import logging
 import multiprocessing
 import os
 import signal
-import sys
 import threading
 from collections.abc import Callable, Iterable, Sized
 from dataclasses import dataclass, field
@@ -15,18 +14,12 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from . import (
-    artifacts,
-    catalog_files,
-    client,
-    config,
-    data_locks,
-    datasets,
-    environment,
-    failures,
-    names,
-    recovery,
-)
+import mlflow
+
+from . import artifacts, catalog_files, client, config, datasets, failures, recovery
+from .data_locks import DataLocks
+from .environment import unset_env
+from .names import ENTRY_POINT_TAG
 
 logger = logging.getLogger(__name__)
 
@@ -42,7 +35,7 @@ class ActiveRun:
     pipeline: Any  # the nodes that are to run
     catalog: Any
     started: datetime  # a time before it was opened
-    locks: data_locks.DataLocks
+    locks: DataLocks
     pending: recovery.PendingRun | None = None  # if it is ours to end
     in_workers: bool = False  # nodes run in other processes
     inputs: catalog_files.DataFiles = field(default_factory=dict)
@@ -54,8 +47,6 @@ class ActiveRun:
 
     def activate(self) -> None:
         """Make the run active where a node runs: maybe in another thread or process."""
-        import mlflow
-
         if self.pid != os.getpid():
             # A nested run that the node starts must not resume the run passed on.
             os.environ.pop("MLFLOW_RUN_ID", None)
@@ -88,7 +79,7 @@ class ActiveRun:
             self.pending.set_final_status(status)
         calls = client.BestEffortCalls(self.mlflow_id, policy)
         try:
-            environment.unset_env("MLFLOW_RUN_ID")
+            unset_env("MLFLOW_RUN_ID")
             if error:
                 calls.attempt("its failure", self._log_failure, error)
             if status != "KILLED":
@@ -151,8 +142,6 @@ class ActiveRun:
 
     def _end(self, run_id: str, status: str) -> None:
         """End our run; only deactivate a run that somebody else has opened."""
-        from mlflow import MlflowClient
-
         own_status = {
             "us": status,
             # It ends the run by our exit status; but may be interrupted with us.
@@ -163,7 +152,7 @@ class ActiveRun:
         was_active = end_active(run_id, nested_status=status, own_status=own_status)
         if not was_active and own_status not in (None, "RUNNING"):
             # A node has ended it, or this is another thread.
-            MlflowClient().set_terminated(run_id, own_status)
+            mlflow.MlflowClient().set_terminated(run_id, own_status)
 
 
 def open_run(
@@ -174,9 +163,7 @@ def open_run(
     Returns:
         The MLflow run, who has opened it, and its pending file if it is ours to end.
     """
-    import mlflow
-
-    environment.unset_env("MLFLOW_RUN_ID")  # left by an interrupted run
+    unset_env("MLFLOW_RUN_ID")  # left by an interrupted run
     uri, joined = os.environ["MLFLOW_TRACKING_URI"], os.environ.get("MLFLOW_RUN_ID")
     recovery.finish_interrupted_runs(project, uri, joined)
     if active := mlflow.active_run():  # it lacks what was logged since
@@ -185,7 +172,7 @@ def open_run(
         # The launcher's run decides the experiment, whatever its name says.
         os.environ.pop("MLFLOW_EXPERIMENT_NAME", None)
         run = mlflow.start_run()
-        if names.ENTRY_POINT_TAG not in run.data.tags:
+        if ENTRY_POINT_TAG not in run.data.tags:
             return run, "other", None
         experiment, run_id = run.info.experiment_id, run.info.run_id
         pending = recovery.PendingRun(project, uri, experiment, run_id)
@@ -199,23 +186,12 @@ def open_run(
         raise
 
 
-def joined_runs() -> set[str]:
-    """Return the ids of the MLflow runs that a pipeline run would join."""
-    found = {environment.user_env("MLFLOW_RUN_ID")}
-    mlflow = sys.modules.get("mlflow")
-    if active := mlflow and mlflow.active_run():
-        found |= {active.info.run_id, active.data.tags.get(names.PARENT_TAG)}
-    return {run_id for run_id in found if run_id}
-
-
 def end_active(run_id: str, nested_status: str, own_status: str | None) -> bool:
     """End this thread's active runs down to a run; return whether it was active.
 
     Nested runs that a node has left open get ``nested_status``. With None as
     ``own_status``, the run itself stays active.
     """
-    import mlflow
-
     if not (active := mlflow.active_run()):
         return False
     if active.info.run_id == run_id:

@@ -14,6 +14,8 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import fsspec
+from fsspec.implementations.local import LocalFileSystem
 from kedro.io.core import HTTP_PROTOCOLS, get_protocol_and_path
 
 from . import catalog_files, redact
@@ -124,8 +126,6 @@ def log(run_id: str, artifact: Artifact) -> None:
 
 def file_system(artifact: Artifact) -> tuple[Any, str]:
     """Return fsspec's file system of an artifact, and the path in it."""
-    import fsspec
-
     given = (artifact.config.get(key) or {} for key in ("credentials", "fs_args"))
     options = {key: value for part in given for key, value in part.items()}
     options = {k: v for k, v in options.items() if not k.startswith("open_args")}
@@ -163,8 +163,6 @@ def is_new(system: Any, path: str, since: datetime | None) -> bool:
 
 def fetched(system: Any, path: str, place: Path) -> Path:
     """Return a local file, or a downloaded copy of a remote one."""
-    from fsspec.implementations.local import LocalFileSystem
-
     if isinstance(system, LocalFileSystem):
         return Path(path)
     system.get_file(path, str(copy := place / posixpath.basename(path)))

@@ -7,11 +7,11 @@ table in the same bins, chunk by chunk; those of several workers can be merged.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    import numpy as np
-    import pandas as pd
+import numpy as np
+import pandas as pd
+from pandas.api import types
 
 QUANTILES = 24  # so that a column's KS distance is exact to 0.05
 MAX_CATEGORIES = 50  # that are counted by name, the most frequent; the others as one
@@ -29,8 +29,6 @@ def describe(table: pd.DataFrame) -> dict[str, dict[str, Any]]:
 
 def describe_column(column: pd.Series) -> dict[str, Any]:
     """Return a column's kind, its bins, and how many rows are in each."""
-    import numpy as np
-
     record: dict[str, Any] = {"kind": kind_of(column)}
     if record["kind"] in (NUMBERS, DATES):
         numbers = as_numbers(column, record["kind"])
@@ -48,9 +46,6 @@ def describe_column(column: pd.Series) -> dict[str, Any]:
 
 def kind_of(column: pd.Series) -> str:
     """Return how a column is compared."""
-    import numpy as np
-    from pandas.api import types
-
     found = types.infer_dtype(column, skipna=True)
     if found == "boolean":
         return BOOLEANS if column.notna().any() else EMPTY
@@ -65,14 +60,11 @@ def kind_of(column: pd.Series) -> str:
 
 def as_numbers(column: pd.Series, kind: str) -> np.ndarray:
     """Return a column as floats, dates as seconds since 1970; nan where it is none."""
-    import numpy as np
-    import pandas as pd
-
     if kind == DATES:
         dates = pd.to_datetime(column, utc=True, errors="coerce")
         numbers = dates.astype("datetime64[us, UTC]").astype("int64") / 1e6
         return numbers.where(dates.notna()).to_numpy(float)
-    if not pd.api.types.is_numeric_dtype(column.dtype):
+    if not types.is_numeric_dtype(column.dtype):
         column = pd.to_numeric(column, errors="coerce")
     return column.to_numpy(float, na_value=np.nan)
 
@@ -83,8 +75,6 @@ def bin_edges(numbers: np.ndarray) -> np.ndarray:
     No bin between two edges holds more than a twentieth of the rows, unless all of them
     are equal: a frequent value has a bin of its own.
     """
-    import numpy as np
-
     steps = np.linspace(0, 1, QUANTILES + 1)
     edges = np.unique(np.quantile(numbers, steps, method="inverted_cdf"))
     upto = [np.count_nonzero(numbers <= edge) for edge in edges]
@@ -113,8 +103,6 @@ def count(column: pd.Series, record: dict[str, Any]) -> np.ndarray:
     The first and the last bin of numbers are outside the range of the record, the last
     bin of categories is all others.
     """
-    import numpy as np
-
     rows, kind, infinite = len(column), record["kind"], 0
     bins: list[int]
     if kind in (NUMBERS, DATES):
@@ -137,8 +125,6 @@ def count(column: pd.Series, record: dict[str, Any]) -> np.ndarray:
 
 def bin_shares(counts: list[int]) -> np.ndarray:
     """Return the share of each bin, of what ``count`` returns."""
-    import numpy as np
-
     bins = np.array(counts[BINS:])
     return bins / max(bins.sum(), 1)
 
@@ -164,8 +150,6 @@ class Counters:
 
     def __init__(self, columns: dict[str, dict[str, Any]]) -> None:
         """Take what ``describe`` returns."""
-        import numpy as np
-
         self.columns = columns
         self.counts = {
             name: np.zeros(len(record["counts"]), np.int64)
@@ -180,8 +164,6 @@ class Counters:
 
     def add_probabilities(self, highest: np.ndarray) -> None:
         """Count answers by the highest of their probabilities, of shape (rows,)."""
-        import numpy as np
-
         whole = np.rint(np.nan_to_num(highest) * PROBABILITY_UNITS).astype(np.int64)
         self.answers[0] += len(whole)
         self.answers[1] += int(whole.sum())

@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 from click import ClickException
 
 from . import models, redact, training_rows
@@ -74,8 +75,6 @@ def fair_rows(new: Any, champion: Any, test: Any) -> tuple[Any, str]:
     If the champion was trained on some of them, those that neither was trained on
     are used, if they are enough.
     """
-    import numpy as np
-
     ours, theirs = (
         training_rows.seen(m.metadata.metadata, test) for m in (new, champion)
     )

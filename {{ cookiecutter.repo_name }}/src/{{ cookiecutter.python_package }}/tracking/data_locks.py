@@ -13,6 +13,7 @@ import itertools
 import logging
 import os
 import sqlite3
+import sys
 import threading
 import time
 import uuid
@@ -23,7 +24,7 @@ from typing import Any
 
 from click import ClickException
 
-from . import database
+from . import database, environment, names
 from .file_notes import FOLDER, read_note, resolve, signature, write_note
 
 PROCESS_TOKEN = uuid.uuid4().hex
@@ -56,20 +57,24 @@ def write_holders(entries: list[str]) -> None:
         del os.environ[HOLDERS_VARIABLE]
 
 
-def read_timeout(config: Mapping[str, Any]) -> float | None:
-    """Return how many seconds a run waits for files; None: no limit.
+def joined_runs() -> set[str]:
+    """Return the ids of the MLflow runs that a pipeline run would join."""
+    found = {environment.user_env("MLFLOW_RUN_ID")}
+    mlflow = sys.modules.get("mlflow")
+    if active := mlflow and mlflow.active_run():
+        found |= {active.info.run_id, active.data.tags.get(names.PARENT_TAG)}
+    return {run_id for run_id in found if run_id}
 
-    Raises:
-        ClickException: The setting is no number.
-    """
+
+def read_timeout(config: Mapping[str, Any]) -> float | None:
+    """Return how many seconds a run waits for files; None: no limit."""
     value = os.environ.get(TIMEOUT_VARIABLE) or config.get("lock_timeout")
     try:
         return None if value is None else float(value)
     except ValueError:
-        message = (
+        raise ClickException(
             f"{TIMEOUT_VARIABLE} or lock_timeout in mlflow.yml is no number: {value!r}"
-        )
-        raise ClickException(message) from None
+        ) from None
 
 
 class DataLocks:

@@ -7,13 +7,13 @@ small tables differ by chance, and in large ones every difference is significant
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import numpy as np
+from scipy import stats
 
 from . import column_counts, parameters
 from .column_counts import BINS, DATES, EMPTY, INFINITE, MISSING, NUMBERS, ROWS
-
-if TYPE_CHECKING:
-    import numpy as np
 
 MIN_EXPECTED = 5  # rows of a category that a chi-squared test needs
 # Rows of a category in training. Of many rare ones, those that happen to be in the
@@ -86,8 +86,6 @@ def compare_column(record: dict[str, Any], now: np.ndarray) -> dict[str, Any]:
     differences of shares for categories, or the difference of the shares of missing
     cells if that is significant and larger. All are from 0 to 1.
     """
-    import numpy as np
-
     then, kind = np.array(record["counts"]), record["kind"]
     result: dict[str, Any] = {"kind": kind, "rows": int(now[ROWS])}
     for name, index in (("missing", MISSING), ("infinite", INFINITE)):
@@ -117,18 +115,13 @@ def compare_column(record: dict[str, Any], now: np.ndarray) -> dict[str, Any]:
 
 def kolmogorov_smirnov(old: np.ndarray, new: np.ndarray) -> tuple[float, float]:
     """Return the KS distance of two samples from their bins, and its p-value."""
-    import numpy as np
-    from scipy.stats import kstwo
-
     n, m = int(old.sum()), int(new.sum())
     distance = float(np.abs(np.cumsum(old) / n - np.cumsum(new) / m).max())
-    return distance, float(kstwo.sf(distance, max(round(n * m / (n + m)), 1)))
+    return distance, float(stats.kstwo.sf(distance, max(round(n * m / (n + m)), 1)))
 
 
 def without_rare(old: np.ndarray, new: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return two samples' categories, those too rare for a test taken into the last."""
-    import numpy as np
-
     table = np.array([old, new])
     expected = table.sum(axis=0) * table.sum(axis=1).min() / table.sum()
     rare = (expected < MIN_EXPECTED) | (old < MIN_TRAINED)
@@ -139,24 +132,16 @@ def without_rare(old: np.ndarray, new: np.ndarray) -> tuple[np.ndarray, np.ndarr
 
 
 def chi_squared(old: np.ndarray, new: np.ndarray) -> tuple[float, float, float]:
-    """Return chi-squared of two samples' categories, its p-value, and their distance.
-
-    The distance is half the sum of the differences of shares.
-    """
-    import numpy as np
-    from scipy.stats import chi2_contingency
-
+    """Return chi-squared of two samples' categories, its p-value and their distance."""
     if len(old) < 2 or not old.any():
         return 0.0, 1.0, 0.0
     distance = float(np.abs(old / old.sum() - new / new.sum()).sum() / 2)
-    result: Any = chi2_contingency([old, new], correction=False)
+    result: Any = stats.chi2_contingency([old, new], correction=False)
     return float(result.statistic), float(result.pvalue), distance
 
 
 def tenths(old: np.ndarray, new: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return bins of numbers in groups of about a tenth of the rows, for PSI."""
-    import numpy as np
-
     middle = (np.cumsum(old) - old / 2) / old.sum()
     group = np.minimum(10 * middle, 9).astype(int)
     return np.bincount(group, old), np.bincount(group, new)
@@ -164,7 +149,5 @@ def tenths(old: np.ndarray, new: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 def population_stability_index(old: np.ndarray, new: np.ndarray) -> float:
     """Return the PSI of two samples from their bins; an empty bin counts as 0.01 %."""
-    import numpy as np
-
     then, now = (np.maximum(bins / bins.sum(), 1e-4) for bins in (old, new))
     return float(((now - then) * np.log(now / then)).sum())

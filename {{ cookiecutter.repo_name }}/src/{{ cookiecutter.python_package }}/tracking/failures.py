@@ -6,6 +6,8 @@ import traceback
 from typing import Any
 
 from kedro.runner import Task
+from mlflow import MlflowClient
+from mlflow.entities import RunTag
 
 from . import names, redact
 
@@ -25,9 +27,6 @@ def describe_failure(
 
 def log_failure(run_id: str, failure: dict[str, str]) -> None:
     """Log the result of ``describe_failure`` as tags and an artifact."""
-    from mlflow import MlflowClient
-    from mlflow.entities import RunTag
-
     tags = [RunTag(*item) for item in failure.items() if item[0] != "traceback"]
     MlflowClient().log_batch(run_id, tags=tags, synchronous=True)
     if text := failure.get("traceback"):

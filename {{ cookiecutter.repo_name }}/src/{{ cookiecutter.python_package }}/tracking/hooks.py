@@ -16,19 +16,10 @@ from click import ClickException
 from kedro.framework.hooks import hook_impl
 from kedro.runner import AbstractRunner
 
-from . import (
-    active_run,
-    artifacts,
-    catalog_files,
-    client,
-    config,
-    data_locks,
-    datasets,
-    environment,
-    names,
-    parameters,
-    provenance,
-)
+from . import catalog_files, client, config, datasets, names, parameters, provenance
+from .artifacts import warn_of_unknown_settings
+from .data_locks import DataLocks, joined_runs, read_timeout
+from .environment import set_env
 
 logger = logging.getLogger(__name__)
 
@@ -41,7 +32,7 @@ class MLflowRunHooks:
     """
 
     def __init__(self) -> None:
-        self._runs: dict[str, active_run.ActiveRun] = {}
+        self._runs: dict[str, Any] = {}  # of class ActiveRun
 
     @hook_impl(tryfirst=True)
     def after_context_created(self, context) -> None:
@@ -75,12 +66,12 @@ class MLflowRunHooks:
         parameters.refuse_misspelt(self._loader, given)
         parameters.check_options(pipeline, catalog)
         external = catalog_files.external_inputs(pipeline)
-        locks = data_locks.DataLocks(
+        locks = DataLocks(
             writes=catalog_files.shared_paths(pipeline.all_outputs(), catalog),
             reads=catalog_files.shared_paths(external, catalog),
-            joined=active_run.joined_runs(),
+            joined=joined_runs(),
         )
-        locks.acquire(data_locks.read_timeout(self._config))
+        locks.acquire(read_timeout(self._config))
         try:
             self._start(run_params, pipeline, catalog, given, locks)
         except BaseException:
@@ -99,6 +90,8 @@ class MLflowRunHooks:
         tags = provenance.run_tags(run_params, planned)
         try:
             with client.verify_store(self._project):
+                from . import active_run  # which imports MLflow
+
                 run, opened_by, pending = active_run.open_run(
                     self._config, self._project, tags
                 )
@@ -118,11 +111,11 @@ class MLflowRunHooks:
         except BaseException as error:
             if kedro_id in self._runs:
                 status = "FAILED" if isinstance(error, Exception) else "KILLED"
-                self._finish(kedro_id, status, error, client.EXIT)
+                self._runs.pop(kedro_id).finish(status, error, client.EXIT)
             raise
         if self._runs[kedro_id].in_workers:
-            # The way into worker processes, also into those that have no hooks.
-            environment.set_env("MLFLOW_RUN_ID", run.info.run_id)
+            # Worker processes find the run by these, also those that run no hooks.
+            set_env("MLFLOW_RUN_ID", run.info.run_id)
             os.environ[names.PACKAGE_VARIABLE] = names.project_package()
 
     def _log_provenance(self, active, run, run_params, tags, given) -> None:
@@ -131,7 +124,7 @@ class MLflowRunHooks:
         active.locks.name_run(active.mlflow_id)
         client.log_run_url(run)
         catalog_files.pin_versions(pipeline, catalog, active.kedro_id)
-        artifacts.warn_of_unknown_settings(pipeline, catalog)
+        warn_of_unknown_settings(pipeline, catalog)
         active.inputs = datasets.input_files(pipeline, catalog)
         active.unread = set(active.inputs)
         more_tags, reproduction = provenance.reproduction(
@@ -163,21 +156,18 @@ class MLflowRunHooks:
     @hook_impl(trylast=True)
     def after_pipeline_run(self, run_params) -> None:
         """Log the files that the catalog names, and end the run as FINISHED."""
-        self._finish(run_params["run_id"], "FINISHED")
+        self._runs.pop(run_params["run_id"]).finish("FINISHED")
 
     @hook_impl(trylast=True)
     def on_pipeline_error(self, error, run_params) -> None:
         """Log node, error and traceback, and end the run as FAILED."""
-        self._finish(run_params["run_id"], "FAILED", error)
-
-    def _finish(self, kedro_id: str, *args: Any) -> None:
-        self._runs.pop(kedro_id).finish(*args)
+        self._runs.pop(run_params["run_id"]).finish("FAILED", error)
 
     def _end_open_runs(self) -> None:
         for kedro_id, active in list(self._runs.items()):
             if active.pid == os.getpid():
                 signal.signal(signal.SIGTERM, signal.SIG_IGN)  # we are leaving
-                self._finish(kedro_id, "KILLED", None, client.EXIT)
+                self._runs.pop(kedro_id).finish("KILLED", None, client.EXIT)
 
     def _end_interrupted_run(self) -> None:
         """End the run that Ctrl-C has left active in a notebook."""

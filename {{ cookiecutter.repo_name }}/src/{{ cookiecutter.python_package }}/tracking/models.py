@@ -11,7 +11,9 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+import mlflow
 from click import ClickException
+from mlflow.entities import LoggedModelInput
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
 
@@ -56,8 +58,6 @@ def sklearn_log_kwargs(
     Raises:
         ClickException: skops cannot save the model, or Kedro is needed to load it.
     """
-    import mlflow
-
     types = untrusted_types(model)
     if not mlflow.active_run() and "MLFLOW_RUN_ID" in os.environ:
         mlflow.start_run()  # in a spawned worker, which runs no hooks
@@ -152,20 +152,15 @@ def load_logged_model(uri: str) -> Any:
     Raises:
         ClickException: There is no such model, or it cannot be loaded.
     """
-    import mlflow
-    from mlflow.entities import LoggedModelInput
-
     then = provenance.replay_tags(varied=True)
     exact = f"models:/{then['model.id']}" if then.get("model.uri") == uri else uri
     loaded = load_pyfunc(exact)
     about = loaded.metadata
-    run = mlflow.active_run()
-    if run and about.model_id:
+    if mlflow.active_run() and about.model_id:
         mlflow.set_tags(
             {"model.uri": uri, "model.id": about.model_id, "model.run_id": about.run_id}
         )
-        used = LoggedModelInput(about.model_id)
-        mlflow.MlflowClient().log_inputs(run.info.run_id, models=[used])
+        mlflow.log_input(model=LoggedModelInput(about.model_id))
     return loaded
 
 
@@ -176,8 +171,6 @@ def load_pyfunc(uri: str) -> Any:
         ClickException: There is no such model, it cannot be loaded, or it does not work
             with the versions that are installed.
     """
-    import mlflow
-
     try:
         loaded = mlflow.pyfunc.load_model(uri)
     except Exception as error:
@@ -195,8 +188,6 @@ def load_pyfunc(uri: str) -> Any:
 
 def advice(uri: str) -> str:
     """Say what to do about a model that cannot be loaded."""
-    import mlflow
-
     try:
         made = other_versions(mlflow.models.get_model_info(uri).flavors)
     except Exception:  # there is no such model, or nothing can be read of it

@@ -8,17 +8,12 @@ import math
 from dataclasses import dataclass, field
 from typing import Any
 
-from . import (
-    column_counts,
-    comparison,
-    drift,
-    models,
-    names,
-    parameters,
-    provenance,
-    redact,
-    registry,
-)
+import mlflow
+from mlflow.exceptions import MlflowException
+
+from . import drift, models, names, parameters, provenance, redact, registry
+from .column_counts import Counters, category_shares
+from .comparison import SIGNS
 
 logger = logging.getLogger(__name__)
 
@@ -44,7 +39,7 @@ class QualityOptions:
     def check(self) -> None:
         """Refuse values that mean nothing, before anything is computed."""
         option = "monitor_options"
-        parameters.require_word(f"{option}.better", self.better, *comparison.SIGNS)
+        parameters.require_word(f"{option}.better", self.better, *SIGNS)
         parameters.require_word(f"{option}.on_worse", self.on_worse, "warn", "fail")
         parameters.require_number(f"{option}.margin", self.margin, 0)
         parameters.require_number(f"{option}.min_rows", self.min_rows, 0)
@@ -65,7 +60,7 @@ class Watch:
     uri: str
     model_id: str | None = None
     record: dict[str, Any] = field(default_factory=dict)
-    counters: column_counts.Counters | None = None
+    counters: Counters | None = None
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Watch:
         """Stay the same object when Kedro hands it on: it may still be filled."""
@@ -122,7 +117,7 @@ def drift_metrics(found: dict[str, Any], watch: Watch) -> dict[str, float]:
         for key in ("missing", "outside"):
             metrics[f"{key}.{name}"] = column.get(key)
     for name in watch.record.get("predictions") or {}:
-        shares = column_counts.category_shares(found["columns"].get(name, {}))
+        shares = category_shares(found["columns"].get(name, {}))
         metrics |= {f"share.{label}": share for label, share in shares.items()}
     return {key: value for key, value in metrics.items() if value is not None}
 
@@ -149,7 +144,7 @@ def report_quality(
     elif then is None:
         verdict = f"{metric} {now:.4g}, not known when it was trained"
     else:
-        worse = comparison.SIGNS[options.better] * (then - now) > options.margin
+        worse = SIGNS[options.better] * (then - now) > options.margin
         judged = f"{'worse' if worse else 'not worse'} by more than {options.margin:g}"
         verdict = f"{metric} {now:.4g}, {then:.4g} when it was trained: {judged}"
     if rows < options.min_rows:
@@ -165,9 +160,6 @@ def report_quality(
 
 def set_verdict(subject: str, verdict: str, watch: Watch) -> None:
     """Set a verdict as a tag of the active run and of the model's versions."""
-    import mlflow
-    from mlflow.exceptions import MlflowException
-
     key, verdict = f"{subject}.verdict", verdict[: names.MAX_TAG]
     mlflow.set_tag(names.with_namespace(key), verdict)
     if not watch.model_id or provenance.replay_tags():

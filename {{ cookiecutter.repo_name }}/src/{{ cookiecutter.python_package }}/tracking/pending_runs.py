@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 from . import database, redact
 
 FOLDER = ".runs"
+CREATION_TAG = "creation.id"  # of every run that we create; no other run has its value
 
 logger = logging.getLogger(__name__)
 

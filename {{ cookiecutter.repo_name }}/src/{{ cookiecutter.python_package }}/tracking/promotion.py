@@ -7,23 +7,16 @@ import math
 from collections.abc import Callable, Iterator, Set
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import mlflow
+import pandas as pd
 from click import ClickException
+from mlflow.exceptions import MlflowException
+from mlflow.utils.validation import _validate_model_name
 
-from . import (
-    comparison,
-    database,
-    models,
-    names,
-    parameters,
-    provenance,
-    redact,
-    registry,
-)
-
-if TYPE_CHECKING:
-    import pandas as pd
+from . import comparison, database, models, names, parameters, provenance, registry
+from .redact import first_line
 
 logger = logging.getLogger(__name__)
 
@@ -46,21 +39,15 @@ class PromoteOptions:
 
     def check(self) -> None:
         """Refuse values that mean nothing, before anything is computed."""
-        from mlflow.exceptions import MlflowException
-        from mlflow.utils.validation import _validate_model_name
-
-        name: Any = self.name if isinstance(self.name, str) else None
+        option, name = "promote_options", self.name
         try:
-            _validate_model_name(name)
+            _validate_model_name(name if isinstance(name, str) else "")
         except MlflowException as error:
-            message = f"promote_options.name: {redact.first_line(error)}"
-            raise ClickException(message) from error
-        if not names.quoted(self.name):
-            raise ClickException("promote_options.name has both kinds of quotes.")
-        parameters.require_word(
-            "promote_options.better", self.better, *comparison.SIGNS
-        )
-        parameters.require_number("promote_options.margin", self.margin)
+            raise ClickException(f"{option}.name: {first_line(error)}") from error
+        if not names.quoted(name):
+            raise ClickException(f"{option}.name has both kinds of quotes.")
+        parameters.require_word(f"{option}.better", self.better, *comparison.SIGNS)
+        parameters.require_number(f"{option}.margin", self.margin)
 
 
 @dataclass
@@ -105,8 +92,6 @@ def promote(
     Raises:
         ClickException: A model cannot be loaded or measured, or not be registered.
     """
-    import mlflow
-
     options.check()
     name, model = options.name, models.load_pyfunc(model_uri)
     score = comparison.score_new_model(model, measure, test, options.metric)
@@ -146,9 +131,6 @@ def warn_of_another_model(
 @contextmanager
 def locked_registry(name: str) -> Iterator[None]:
     """Lock the registry's database, if it is one; explain a refusal in one line."""
-    import mlflow
-    from mlflow.exceptions import MlflowException
-
     try:
         with database.database_lock(mlflow.get_registry_uri()):
             yield
@@ -156,7 +138,7 @@ def locked_registry(name: str) -> Iterator[None]:
         if error.error_code != "PERMISSION_DENIED":
             raise
         raise ClickException(
-            f"You may not register versions of {name}: {redact.first_line(error)} -- "
+            f"You may not register versions of {name}: {first_line(error)} -- "
             "the run and its model are recorded; once you may, run this node again"
         ) from error
 
@@ -195,9 +177,7 @@ def set_champion(
     best of them in its place. The version was compared with ``champion``, and ``known``
     are the versions that were there by then.
     """
-    from mlflow import MlflowClient
-
-    client, name = MlflowClient(), options.name
+    client, name = mlflow.MlflowClient(), options.name
     present = registry.champion_version(name)
     registry.set_alias(name, "champion", number)
     scores = {number: decision.score}
@@ -222,8 +202,6 @@ def set_champion(
 
 def report(number: str, decision: Decision, options: PromoteOptions) -> None:
     """Report a decision in the tags of the active run, and in a line of the log."""
-    import mlflow
-
     tags = {"registry.version": f"models:/{options.name}/{number}", **decision.tags()}
     mlflow.set_tags({names.with_namespace(key): text for key, text in tags.items()})
     said = (

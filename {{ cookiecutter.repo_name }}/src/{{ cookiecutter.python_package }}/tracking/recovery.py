@@ -18,12 +18,14 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
+import mlflow
 from click import ClickException
+from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
 
 from . import client, database, environment, failures, names, redact
-from .pending_runs import FOLDER, PendingRun, Row, remove, store_key
+from .pending_runs import CREATION_TAG, FOLDER, PendingRun, Row, remove, store_key
 
-CREATION_TAG = "creation.id"  # of every run that we create; no other run has its value
 MAX_SECONDS = 10  # for the recovery of all runs
 NOT_IN_STORE = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE", "INVALID_STATE")
 
@@ -60,9 +62,6 @@ def create_run(pending: PendingRun, experiment: str, tags: dict[str, str]) -> An
     run is first looked for by its tag. A duplicate that a busy server creates later is
     ended by the next start.
     """
-    import mlflow
-    from mlflow.exceptions import MlflowException
-
     same = same_creation(pending.creation)
     environment.set_env("MLFLOW_EXPERIMENT_ID", experiment)
     new: Any = {"experiment_id": experiment}
@@ -71,7 +70,7 @@ def create_run(pending: PendingRun, experiment: str, tags: dict[str, str]) -> An
         try:
             run: Any = mlflow.start_run(**new)
         except MlflowException:
-            if created := mlflow.MlflowClient().search_runs([experiment], same):
+            if created := MlflowClient().search_runs([experiment], same):
                 run = resume(created[0])
             else:
                 pending.set_unsure(True)
@@ -81,17 +80,11 @@ def create_run(pending: PendingRun, experiment: str, tags: dict[str, str]) -> An
 
 
 def resume(run: Any) -> Any:
-    """Make a run active that was just created.
-
-    Raises:
-        ClickException: It cannot be used; it has ended as FAILED.
-    """
-    import mlflow
-
+    """Make a run active that was just created; end it as FAILED if that fails."""
     try:
         return mlflow.start_run(run_id=run.info.run_id)
     except Exception as error:
-        mlflow.MlflowClient().set_terminated(run.info.run_id, "FAILED")
+        MlflowClient().set_terminated(run.info.run_id, "FAILED")
         message = f"MLflow cannot start the run: {redact.first_line(error)}"
         raise ClickException(message) from error
 
@@ -124,8 +117,6 @@ def finish_interrupted_runs(project: Path, uri: str, joined: str | None) -> None
 
 def finish_run(row: Row) -> None:
     """Give a run the status that it ended with, and end its orphans."""
-    from mlflow import MlflowClient
-
     died = row.status is None
     with client.ignore_errors(*NOT_IN_STORE):
         if row.run:
@@ -142,9 +133,6 @@ def finish_run(row: Row) -> None:
 
 def set_status(run_id: str, row: Row) -> None:
     """End a run as its file says; without a status there, its process died."""
-    from mlflow import MlflowClient
-    from mlflow.exceptions import MlflowException
-
     status, failure = row.status, json.loads(row.failure or "{}")
     if status is None:
         status, failure = "KILLED", {"failure.error": "the process died"}
@@ -161,8 +149,6 @@ def end_orphan_runs(run_id: str, *, every_child: bool = False) -> None:
 
     With ``every_child``, those that we have not created end, too.
     """
-    from mlflow import MlflowClient
-
     run = MlflowClient().get_run(run_id)
     experiment = run.info.experiment_id
     if creation := run.data.tags.get(CREATION_TAG):
@@ -177,9 +163,6 @@ def end_runs(experiment: str, which: str, keep: str = "") -> None:
 
     Those without metrics go to MLflow's trash.
     """
-    from mlflow import MlflowClient
-    from mlflow.exceptions import MlflowException
-
     running = f"{which} and attributes.status = 'RUNNING'"
     for run in MlflowClient().search_runs([experiment], running):
         if (run_id := run.info.run_id) == keep:

@@ -5,14 +5,15 @@ from __future__ import annotations
 import json
 from contextlib import suppress
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+from mlflow import MlflowClient, get_registry_uri
+from mlflow.entities import LoggedModel
+from mlflow.entities.model_registry import ModelVersion
+from mlflow.exceptions import MlflowException
 
 from . import database, datasets, names
 from .client import ignore_errors
-
-if TYPE_CHECKING:
-    from mlflow.entities import LoggedModel
-    from mlflow.entities.model_registry import ModelVersion
 
 MAX_CONCURRENT = 20  # trainings that register at the same time and are compared
 # What stores answer when there is no such alias or name; basic-auth forbids to ask.
@@ -24,8 +25,6 @@ def register_version(
     model: LoggedModel, name: str, tags: dict[str, str], new: bool
 ) -> str:
     """Register a logged model as a version, with tags about its run and data."""
-    from mlflow import MlflowClient
-
     client, run_id = MlflowClient(), model.source_run_id
     if run_id:
         run = client.get_run(run_id)
@@ -47,9 +46,6 @@ def register_version(
 
 def upstream_tags(run: Any) -> dict[str, str]:
     """Return tags with the runs that wrote a run's inputs, and their parameters."""
-    from mlflow import MlflowClient
-    from mlflow.exceptions import MlflowException
-
     found: dict[str, dict[str, str]] = {}
     todo = datasets.upstream_run_ids(run)
     while todo:
@@ -86,10 +82,8 @@ def version_of(
 
 def latest_versions(name: str) -> dict[str, ModelVersion]:
     """Return the latest versions by number."""
-    import mlflow
-
-    unity = mlflow.get_registry_uri().startswith("databricks-uc")  # it does not sort
-    found = mlflow.MlflowClient().search_model_versions(
+    unity = get_registry_uri().startswith("databricks-uc")  # it does not sort
+    found = MlflowClient().search_model_versions(
         f"name = {names.quoted(name)}",
         MAX_CONCURRENT,
         None if unity else ["version_number DESC"],
@@ -99,8 +93,6 @@ def latest_versions(name: str) -> dict[str, ModelVersion]:
 
 def champion_version(name: str) -> str | None:
     """Return the version number of the champion, if there is one."""
-    from mlflow import MlflowClient
-
     with ignore_errors(*NOT_FOUND):
         # Not by the registered model, which brings all its versions along.
         version = MlflowClient().get_model_version_by_alias(name, "champion")
@@ -110,8 +102,5 @@ def champion_version(name: str) -> str | None:
 
 def set_alias(name: str, alias: str, number: str) -> None:
     """Give an alias to a version."""
-    from mlflow import MlflowClient
-
-    database.retry_on_conflict(
-        MlflowClient().set_registered_model_alias, name, alias, number
-    )
+    assign = MlflowClient().set_registered_model_alias
+    database.retry_on_conflict(assign, name, alias, number)

@@ -6,6 +6,10 @@ import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+import mlflow
+from mlflow import MlflowClient
+from mlflow.entities import Metric, Param, RunTag
+
 from . import names, parameters, recovery
 
 
@@ -25,17 +29,14 @@ def log_search(candidates: Sequence[Candidate], *, began: float, best: int) -> N
         began: When the search began, in seconds since 1970; the start of all children.
         best: The index of the best candidate.
     """
-    import mlflow
-    from mlflow.entities import RunTag
-
-    client, parent = mlflow.MlflowClient(), mlflow.active_run() or mlflow.start_run()
-    inherited = parent.data.tags.items()
+    client, parent = MlflowClient(), mlflow.active_run() or mlflow.start_run()
+    start, inherited = int(began * 1000), parent.data.tags.items()
     source = {k: v for k, v in inherited if k.startswith("mlflow.source")}
     source["mlflow.user"] = parent.info.user_id
     with recovery.creating_child_runs(parent) as tags:
         for number, candidate in enumerate(candidates):
             own = source | tags | {"search.candidate": str(number)}
-            log_candidate(parent.info.experiment_id, number, candidate, began, own)
+            log_candidate(parent.info.experiment_id, number, candidate, start, own)
     chosen = parameters.flatten({"search.best": candidates[best].params})
     chosen["search.best"] = f"candidate {best}"
     tags_of_best = [RunTag(names.with_namespace(k), v) for k, v in chosen.items()]
@@ -43,18 +44,10 @@ def log_search(candidates: Sequence[Candidate], *, began: float, best: int) -> N
 
 
 def log_candidate(
-    experiment: str,
-    number: int,
-    candidate: Candidate,
-    began: float,
-    tags: dict[str, str],
+    experiment: str, number: int, candidate: Candidate, start: int, tags: dict[str, str]
 ) -> None:
     """Log one candidate as a run that has ended."""
-    from mlflow import MlflowClient
-    from mlflow.entities import Metric, Param
-
-    client, start = MlflowClient(), int(began * 1000)
-    end = start + int(candidate.seconds * 1000)
+    client, end = MlflowClient(), start + int(candidate.seconds * 1000)
     run = client.create_run(experiment, start, tags, f"candidate {number}")
     measured = candidate.metrics.items()
     metrics = [Metric(names.clean_name(k), value, end, 0) for k, value in measured]

@@ -9,11 +9,10 @@ known whether the model has seen it.
 from __future__ import annotations
 
 import base64
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    import numpy as np
-    import pandas as pd
+import numpy as np
+import pandas as pd
 
 ROWS_KEY = "training_rows"  # in the model's metadata
 MAX_DIGESTS = 5000  # digests of 8 bytes
@@ -22,15 +21,11 @@ COLUMNS_KEY = "training_columns"
 
 def digest_rows(table: pd.DataFrame) -> np.ndarray:
     """Return a digest of each row, of shape (rows,) and type uint64."""
-    import pandas as pd
-
     return pd.util.hash_pandas_object(table, index=False).to_numpy()
 
 
 def describe(train: pd.DataFrame) -> dict[str, Any] | None:
     """Return metadata for a model: digests of its training rows."""
-    import numpy as np
-
     try:
         smallest = np.unique(digest_rows(train))[:MAX_DIGESTS]
     except TypeError:  # cells that have no digest, such as lists
@@ -46,8 +41,6 @@ def seen(metadata: dict[str, Any] | None, test: pd.DataFrame) -> np.ndarray | No
         Of shape (rows,): 1 where it has, 0 where it has not, nan where it is not known.
         None if the model has no such metadata, or was trained on others.
     """
-    import numpy as np
-
     columns = (metadata or {}).get(COLUMNS_KEY)
     if not metadata or not columns or not set(columns) <= set(test.columns):
         return None

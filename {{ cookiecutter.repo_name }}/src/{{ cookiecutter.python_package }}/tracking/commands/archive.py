@@ -16,13 +16,13 @@ import uuid
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import yaml
 
 from .. import datasets, redact
+from . import record
 from .project_runs import CommandError
-
-if TYPE_CHECKING:
-    from .record import RunRecord
 
 RECORD_FILE, FORMAT = "record.json", 2
 SMALL_BYTES, MAX_RATIO = 100_000_000, 100  # bytes unpacked, or times the packed ones
@@ -46,8 +46,7 @@ PATH = re.compile(
 
 def untrusted_features(file: Path) -> Iterator[str]:
     """Yield what a model needs beyond scikit-learn in the skops format."""
-    import skops.io
-    import yaml
+    import skops.io  # which takes a second
 
     text, model = file.read_text("utf-8"), file.parent / MODEL_FILE
     aliases = (isinstance(event, yaml.AliasEvent) for event in yaml.parse(text))
@@ -95,14 +94,12 @@ def pack(records: list[dict[str, Any]], folder: Path, file: Path) -> None:
         part.unlink(missing_ok=True)
 
 
-def unpack(file: Path, folder: Path, *, trust: bool = False) -> list[RunRecord]:
+def unpack(file: Path, folder: Path, *, trust: bool = False) -> list[record.RunRecord]:
     """Check a zip file from anybody, unpack it, and return its runs.
 
     Raises:
         CommandError: Something is wrong, or a model asks for what needs ``trust``.
     """
-    from . import record
-
     try:
         with zipfile.ZipFile(file) as archive:
             names = check_entries(archive, file)

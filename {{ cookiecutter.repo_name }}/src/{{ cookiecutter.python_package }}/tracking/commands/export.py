@@ -16,7 +16,6 @@ from mlflow.artifacts import download_artifacts
 from .. import code, names, provenance, redact, secret_names
 from . import archive, counts, project_runs, record
 from .project_runs import CommandError
-from .record import RunRecord
 
 USER_TAG = "mlflow.user"
 # What belongs to one store, or to its owner.
@@ -64,7 +63,7 @@ def parent_of(run: Any) -> str:
 
 def read_runs(
     runs: list[Any], folder: Path, project: Path, with_user: bool
-) -> list[RunRecord]:
+) -> list[record.RunRecord]:
     """Return the records of runs, checked as a receiver checks them.
 
     Raises:

@@ -14,8 +14,8 @@ import click
 from kedro.framework.cli import project as kedro_cli
 from omegaconf import OmegaConf
 
-from .. import active_run, code, datasets, names, parameters, provenance, redact
-from . import archive, formats, project_runs, reproduce
+from .. import code, datasets, names, parameters, provenance, redact
+from . import formats, project_runs, reproduce
 from .project_runs import CommandError
 
 # `kedro run` reads its --params by this function.
@@ -62,6 +62,8 @@ def replay(
     Exit status: 0 if all metrics and models are equal, 1 if not, 2 in trouble. A
     variation that has finished is 0.
     """
+    from .. import active_run
+
     project = Path(metadata.project_path)
     changed = {name: value for name, value in varied.items() if value}
     file = Path(given) if given.endswith(".zip") else None
@@ -95,12 +97,8 @@ def replay(
 
 
 def receive_one(file: Path, folder: Path, experiment: str, trust: bool) -> str:
-    """Receive the run of a file, and return its id here.
-
-    Raises:
-        CommandError: There is no such file, it holds several runs, or is not trusted.
-    """
-    from . import record
+    """Receive the run of a file, and return its id here."""
+    from . import archive, record
 
     if not file.is_file():
         raise CommandError(f"There is no file {file}.")

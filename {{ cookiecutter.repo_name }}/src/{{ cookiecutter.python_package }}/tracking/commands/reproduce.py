@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 import click
 
-from .. import code, datasets, provenance, recovery, redact
+from .. import code, datasets, pending_runs, provenance, redact
 from . import checkout, project_runs
 from .project_runs import CommandError
 
@@ -87,9 +87,10 @@ def run_again(
     from mlflow import MlflowClient
 
     client, where = MlflowClient(), old.info.experiment_id
-    pending = recovery.PendingRun(project, os.environ["MLFLOW_TRACKING_URI"], where)
+    uri = os.environ["MLFLOW_TRACKING_URI"]
+    pending = pending_runs.PendingRun(project, uri, where)
     used = {k: v for k, v in old.data.tags.items() if k in ("model.uri", "model.id")}
-    tags = tags | used | {recovery.CREATION_TAG: pending.creation}
+    tags = tags | used | {pending_runs.CREATION_TAG: pending.creation}
     run_id, status = client.create_run(where, tags=tags).info.run_id, "KILLED"
     pending.set_run(run_id)
     # What is ours in the environment would be set anew by the copy's configuration.

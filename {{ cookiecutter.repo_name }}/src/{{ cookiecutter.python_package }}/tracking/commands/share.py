@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from . import archive, project_runs
+from . import project_runs
 
 
 @click.command()
@@ -32,7 +32,7 @@ def share(metadata: Any, given, all_of_it, output, to, with_user, env) -> None:
         raise click.UsageError("Give either -o FILE or --to URI.")
     if bool(given) == all_of_it:
         raise click.UsageError("Give either runs or --experiment.")
-    from . import counts, export
+    from . import archive, counts, export
 
     project = Path(metadata.project_path)
     with tempfile.TemporaryDirectory() as name:
@@ -75,7 +75,7 @@ def receive(metadata: Any, file: str, register: bool, trust: bool, env) -> None:
     A file that is damaged, or made to do harm, is refused before anything is written.
     A run that is here already is not recorded again: what was interrupted is repeated.
     """
-    from . import record
+    from . import archive, record
 
     with tempfile.TemporaryDirectory() as name:
         found = archive.unpack(Path(file), Path(name), trust=trust)
