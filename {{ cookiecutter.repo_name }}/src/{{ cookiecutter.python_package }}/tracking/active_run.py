@@ -1,7 +1,5 @@
 """The MLflow run of a pipeline run: open or join it, and end it truthfully."""
 
-from __future__ import annotations
-
 import atexit
 import logging
 import multiprocessing

@@ -3,8 +3,6 @@
 Files of this machine, folders of partitions, and what fsspec reads elsewhere.
 """
 
-from __future__ import annotations
-
 import difflib
 import logging
 import posixpath

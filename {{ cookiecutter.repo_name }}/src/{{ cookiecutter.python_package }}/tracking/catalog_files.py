@@ -1,7 +1,5 @@
 """Kedro's catalog: the files, folders and versions behind its datasets."""
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Requests to the tracking server: time-outs, retries, and clear errors."""
 
-from __future__ import annotations
-
 import logging
 import os
 import re

@@ -1,7 +1,5 @@
 """The code of a run: commit, uncommitted changes and installed packages."""
 
-from __future__ import annotations
-
 import json
 import logging
 import os

@@ -5,8 +5,6 @@ dates, the share of each category for text and booleans. ``Counters`` counts ano
 table in the same bins, chunk by chunk; those of several workers can be merged.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np
@@ -173,7 +171,7 @@ class Counters:
         rows, total = self.answers
         return total / rows / PROBABILITY_UNITS if rows else None
 
-    def merge(self, other: Counters) -> None:
+    def merge(self, other: "Counters") -> None:
         """Add what has been counted elsewhere against the same record."""
         for name, counts in other.counts.items():
             self.counts[name] += counts

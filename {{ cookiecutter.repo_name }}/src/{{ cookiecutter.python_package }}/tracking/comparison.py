@@ -1,7 +1,5 @@
 """Two models, measured on the same rows by the metric that decides between them."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
 from typing import Any

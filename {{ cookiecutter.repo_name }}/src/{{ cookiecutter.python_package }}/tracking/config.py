@@ -1,7 +1,5 @@
 """mlflow.yml: the tracking store and the experiment of a project."""
 
-from __future__ import annotations
-
 import difflib
 import logging
 import os

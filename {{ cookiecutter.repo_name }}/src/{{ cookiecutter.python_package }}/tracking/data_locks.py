@@ -7,8 +7,6 @@ readers). A lock is an empty SQLite file, which works between processes, threads
 systems, and is free when its process dies. Notes say which run holds it.
 """
 
-from __future__ import annotations
-
 import itertools
 import logging
 import os

@@ -1,7 +1,5 @@
 """SQL stores: addresses, locks, retries, and the paths in a store that was moved."""
 
-from __future__ import annotations
-
 import logging
 import re
 import sqlite3

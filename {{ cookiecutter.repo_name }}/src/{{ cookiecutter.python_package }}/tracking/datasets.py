@@ -1,7 +1,5 @@
 """The datasets that a run reads: digests, schemas, and the runs that wrote them."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import logging

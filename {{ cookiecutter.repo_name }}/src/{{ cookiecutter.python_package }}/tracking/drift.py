@@ -4,8 +4,6 @@ A column has drifted if the difference of its counts is both significant and lar
 small tables differ by chance, and in large ones every difference is significant.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Any
 

@@ -5,8 +5,6 @@ equal the value is ours, and the next run may change it; otherwise it is the use
 ``check.py`` and ``config.sh`` of a project rely on this, too.
 """
 
-from __future__ import annotations
-
 import os
 
 

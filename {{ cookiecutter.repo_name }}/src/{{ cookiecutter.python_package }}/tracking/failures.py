@@ -1,7 +1,5 @@
 """The failure of a run: node, error and traceback."""
 
-from __future__ import annotations
-
 import traceback
 from typing import Any
 

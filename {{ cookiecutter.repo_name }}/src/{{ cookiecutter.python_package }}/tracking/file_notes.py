@@ -4,8 +4,6 @@ Each data file may have a note, in JSON, and a lock (see ``data_locks``) in the 
 ``.locks`` beside it.
 """
 
-from __future__ import annotations
-
 import json
 import logging
 import os

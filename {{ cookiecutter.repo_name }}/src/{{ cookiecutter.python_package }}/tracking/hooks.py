@@ -1,7 +1,5 @@
 """Kedro's hooks: which moment of a pipeline run calls what."""
 
-from __future__ import annotations
-
 import importlib.util
 import logging
 import os

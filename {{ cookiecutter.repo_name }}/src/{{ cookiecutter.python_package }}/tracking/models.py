@@ -1,7 +1,5 @@
 """Logged models: what they need to load elsewhere, and loading them."""
 
-from __future__ import annotations
-
 import importlib.util
 import json
 import os

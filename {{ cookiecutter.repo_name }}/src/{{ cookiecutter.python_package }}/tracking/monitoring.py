@@ -1,7 +1,5 @@
 """A deployed model is watched: its inputs, its answers, and what they are worth."""
 
-from __future__ import annotations
-
 import json
 import logging
 import math
@@ -62,7 +60,7 @@ class Watch:
     record: dict[str, Any] = field(default_factory=dict)
     counters: Counters | None = None
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> Watch:
+    def __deepcopy__(self, memo: dict[int, Any]) -> "Watch":
         """Stay the same object when Kedro hands it on: it may still be filled."""
         return self
 

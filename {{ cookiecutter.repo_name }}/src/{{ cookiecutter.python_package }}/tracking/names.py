@@ -1,7 +1,5 @@
 """Names of tags, parameters and metrics, as MLflow takes them."""
 
-from __future__ import annotations
-
 import os
 import re
 from contextvars import ContextVar

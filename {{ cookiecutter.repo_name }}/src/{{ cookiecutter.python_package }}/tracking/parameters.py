@@ -1,7 +1,5 @@
 """Parameters and metrics of a run."""
 
-from __future__ import annotations
-
 import copy
 import difflib
 import logging

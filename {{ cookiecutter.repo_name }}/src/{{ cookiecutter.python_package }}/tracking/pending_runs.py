@@ -6,8 +6,6 @@ with the process. At the end the status is written to the file, then to MLflow, 
 the file is removed. What is left unlocked, ``recovery`` finishes.
 """
 
-from __future__ import annotations
-
 import json
 import logging
 import sqlite3
@@ -61,7 +59,7 @@ class PendingRun:
     whose value is ``creation``.
     """
 
-    open_files: dict[str, PendingRun] = {}  # of this process, by run
+    open_files: dict[str, "PendingRun"] = {}  # of this process, by run
 
     def __init__(
         self, project: Path, uri: str, experiment: str, run_id: str | None = None

@@ -1,7 +1,5 @@
 """Promotion: is the new model as good as the champion?"""
 
-from __future__ import annotations
-
 import logging
 import math
 from collections.abc import Callable, Iterator, Set

@@ -1,7 +1,5 @@
 """What made a run: parameters, tags, and artifacts that reproduce it."""
 
-from __future__ import annotations
-
 import json
 import logging
 import os

@@ -6,8 +6,6 @@ was lost. The next start in a folder finishes the runs that have left a file the
 are never touched.
 """
 
-from __future__ import annotations
-
 import json
 import logging
 import sqlite3

@@ -6,8 +6,6 @@ word, in any spelling. In code only quoted values are hidden:
 ``token = tokenizer(text)`` stays as it is.
 """
 
-from __future__ import annotations
-
 import os
 import re
 from dataclasses import asdict, is_dataclass

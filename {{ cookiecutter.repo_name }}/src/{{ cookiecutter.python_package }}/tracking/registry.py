@@ -1,7 +1,5 @@
 """The model registry: versions and aliases."""
 
-from __future__ import annotations
-
 import json
 from contextlib import suppress
 from functools import partial

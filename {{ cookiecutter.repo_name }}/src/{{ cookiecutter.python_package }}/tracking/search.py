@@ -1,7 +1,5 @@
 """A search within a run: each of its candidates is a child run."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple

@@ -1,7 +1,5 @@
 """Which names mean a secret."""
 
-from __future__ import annotations
-
 import functools
 import re
 from typing import Any

@@ -4,8 +4,6 @@ A pattern has a group ``value``. Its rule returns what takes the place of that v
 or None if the value is no secret. Most rules look at the group ``name``.
 """
 
-from __future__ import annotations
-
 import base64
 import re
 from collections.abc import Callable, Mapping
@@ -19,7 +17,7 @@ NO_SECRET = re.compile(
     r"|null|none|true|false|yes|no|~|\[\]|)",
     re.IGNORECASE,
 )
-Rule = Callable[["re.Match[str]"], "str | None"]
+Rule = Callable[[re.Match[str]], str | None]
 
 # -- Rules
 

@@ -3,8 +3,6 @@
 Nothing is changed: of a database, only a connection is opened.
 """
 
-from __future__ import annotations
-
 import os
 import re
 import sqlite3

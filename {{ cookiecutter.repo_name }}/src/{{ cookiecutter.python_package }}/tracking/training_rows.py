@@ -6,8 +6,6 @@ which are a random sample of the rows: of a test row with a digest in their rang
 known whether the model has seen it.
 """
 
-from __future__ import annotations
-
 import base64
 from typing import Any
 

@@ -6,8 +6,6 @@ flavour, which code and which types to load. So only scikit-learn in skops with 
 that skops trusts is taken as it is.
 """
 
-from __future__ import annotations
-
 import json
 import re
 import shutil

@@ -1,7 +1,5 @@
 """Lay out the code of a recorded run in a temporary folder."""
 
-from __future__ import annotations
-
 import os
 import shutil
 import subprocess

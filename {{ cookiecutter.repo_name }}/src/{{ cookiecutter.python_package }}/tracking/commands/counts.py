@@ -1,7 +1,5 @@
 """How much a run holds: what is sent and what arrives are compared by it."""
 
-from __future__ import annotations
-
 from collections import Counter
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Read runs from a store, without the secrets and folders of this machine."""
 
-from __future__ import annotations
-
 import json
 import os
 import re

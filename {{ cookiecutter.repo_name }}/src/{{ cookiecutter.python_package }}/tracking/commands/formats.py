@@ -1,7 +1,5 @@
 """What commands print: tables for a terminal, Markdown, and JSON."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Sequence
 from typing import Any

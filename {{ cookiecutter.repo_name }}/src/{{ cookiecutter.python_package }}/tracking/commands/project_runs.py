@@ -1,7 +1,5 @@
 """The runs of a project's store: find one, describe it, compare two."""
 
-from __future__ import annotations
-
 import difflib
 import logging
 import os

@@ -4,8 +4,6 @@ A record is MLflow's own messages of a run and its models, with the records of i
 runs; as JSON, and with a folder of artifacts that has the same shape.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import re
@@ -39,7 +37,7 @@ class RunRecord(NamedTuple):
     about: dict[str, Any]  # as JSON, with its models and child runs
     run: Any
     models: list[Any]
-    children: list[RunRecord]
+    children: list["RunRecord"]
     folder: Path
 
     @property
@@ -47,7 +45,7 @@ class RunRecord(NamedTuple):
         """Return the tags of the run."""
         return by_key(self.run.data.tags)
 
-    def family(self) -> Iterator[RunRecord]:
+    def family(self) -> Iterator["RunRecord"]:
         """Yield the run, its child runs, and theirs."""
         yield self
         for child in self.children:

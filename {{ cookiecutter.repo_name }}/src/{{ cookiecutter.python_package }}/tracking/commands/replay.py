@@ -1,7 +1,5 @@
 """``kedro replay``: a run once more, from its own code; and is it equal?"""
 
-from __future__ import annotations
-
 import re
 import signal
 import tempfile

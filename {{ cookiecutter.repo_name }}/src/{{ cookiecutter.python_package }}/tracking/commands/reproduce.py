@@ -1,7 +1,5 @@
 """Run a recorded run again: its options, packages and inputs."""
 
-from __future__ import annotations
-
 import json
 import os
 import platform

@@ -1,7 +1,5 @@
 """``kedro runs``: the last runs at a glance, and what differs between some of them."""
 
-from __future__ import annotations
-
 import re
 from datetime import datetime, timedelta
 from typing import Any

@@ -1,7 +1,5 @@
 """``kedro share`` and ``kedro receive``: runs go to a colleague, or to a server."""
 
-from __future__ import annotations
-
 import os
 import tempfile
 from pathlib import Path
