@@ -37,9 +37,7 @@ ALLOWED_FLAVOURS: dict[str, dict[str, tuple]] = {
 }
 HARMLESS_KEYS = {"env", "python_version", "sklearn_version"}
 # Parts that mean the same on every system, and lead nowhere else.
-PATH = re.compile(
-    r"(?!/|$|.:)(?:(?:^|/)[^/\\\x00-\x1f\x7f\ud800-\udfff]*(?<![/. ]))+"
-)
+PATH = re.compile(r"(?!/|$|.:)(?:(?:^|/)[^/\\\x00-\x1f\x7f\ud800-\udfff]*(?<![/. ]))+")
 
 
 def untrusted_features(file: Path) -> Iterator[str]:
