@@ -44,7 +44,7 @@ BEGIN EXCLUSIVE;
 DROP TABLE IF EXISTS pending;
 CREATE TABLE pending ({", ".join(Row._fields)});
 """
-INSERT_SQL = f"INSERT INTO pending VALUES ({', '.join('?' * len(Row._fields))})"
+INSERT_SQL = "INSERT INTO pending VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
 
 
 def store_key(uri: str, project: Path) -> str:
