@@ -1,4 +1,4 @@
-"""The oldest and the newest releases that requirements.txt allows, on each Python."""
+"""A project runs on the oldest and the newest releases, on each Python."""
 
 import re
 from pathlib import Path
@@ -6,43 +6,8 @@ from pathlib import Path
 import pytest
 from packaging.requirements import Requirement
 from packaging.version import Version
-from runs import (
-    NAME,
-    REPO,
-    ROOT,
-    build_environment,
-    interpreters,
-    path_of,
-    recorded,
-    run,
-)
-
-TEMPLATE = ROOT / "{{ cookiecutter.repo_name }}"
-OLDEST, NEWEST = "lowest-direct", "highest"
-
-
-def pythons() -> dict[str, str]:
-    """Return an interpreter for each supported minor version, by version."""
-    return {f"{v[0]}.{v[1]}": python for v, python in interpreters()}
-
-
-def interpreter(minor: int) -> str:
-    """Return the interpreter of a minor version, or skip the test."""
-    if python := pythons().get(f"3.{minor}"):
-        return python
-    pytest.skip(f"no Python 3.{minor}: pyenv install 3.{minor}")
-
-
-def compile_requirements(resolution: str, python: str, folder: Path) -> Path:
-    """Return a file of exact versions of the project's requirements and pytest."""
-    wanted, pinned = folder / "wanted.txt", folder / "pinned.txt"
-    text = (TEMPLATE / "requirements.txt").read_text("utf-8")
-    wanted.write_text(f"{text}\npytest>=8\n")
-    command = ("uv", "pip", "compile", "--quiet", f"--resolution={resolution}")
-    # The first pandas that is allowed was never built for Python 3.13.
-    options = (f"--python={python}", "--only-binary=:all:", f"--output-file={pinned}")
-    run(*command, *options, wanted, cwd=folder)
-    return pinned
+from releases import NEWEST, OLDEST, TEMPLATE, compile_requirements, interpreter
+from runs import NAME, REPO, ROOT, build_environment, path_of, recorded, run
 
 
 def versions(pinned: Path) -> dict[str, Version]:
@@ -87,13 +52,3 @@ def test_a_project_runs_with_these_releases(minor, resolution, tmp_path):
     assert differ.returncode in (0, 1), differ.stderr
     run(theirs / "kedro", "replay", trained.id, cwd=project, **env)
     run(theirs / "python", "-m", "pytest", "-q", cwd=project, **env)
-
-
-@pytest.mark.parametrize("minor, resolution", [(10, OLDEST), (13, NEWEST)])
-def test_the_unit_tests_pass_with_these_releases(minor, resolution, tmp_path):
-    python = interpreter(minor)
-    pinned = compile_requirements(resolution, python, tmp_path)
-    dev = ("--group", f"{ROOT / 'pyproject.toml'}:dev", "--constraints", pinned)
-    theirs = build_environment(tmp_path / "environment", *dev, python=python)
-    words = ("-m", "pytest", "-q", "-n", "2", "--dist", "worksteal", "tests/unit")
-    run(theirs / "python", *words, cwd=ROOT, PATH=path_of(theirs))

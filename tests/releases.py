@@ -1,0 +1,33 @@
+"""The oldest and the newest releases that requirements.txt allows, on each Python."""
+
+from pathlib import Path
+
+import pytest
+from runs import ROOT, interpreters, run
+
+TEMPLATE = ROOT / "{{ cookiecutter.repo_name }}"
+OLDEST, NEWEST = "lowest-direct", "highest"
+
+
+def pythons() -> dict[str, str]:
+    """Return an interpreter for each supported minor version, by version."""
+    return {f"{v[0]}.{v[1]}": python for v, python in interpreters()}
+
+
+def interpreter(minor: int) -> str:
+    """Return the interpreter of a minor version, or skip the test."""
+    if python := pythons().get(f"3.{minor}"):
+        return python
+    pytest.skip(f"no Python 3.{minor}: pyenv install 3.{minor}")
+
+
+def compile_requirements(resolution: str, python: str, folder: Path) -> Path:
+    """Return a file of exact versions of the project's requirements and pytest."""
+    wanted, pinned = folder / "wanted.txt", folder / "pinned.txt"
+    text = (TEMPLATE / "requirements.txt").read_text("utf-8")
+    wanted.write_text(f"{text}\npytest>=8\n")
+    command = ("uv", "pip", "compile", "--quiet", f"--resolution={resolution}")
+    # The first pandas that is allowed was never built for Python 3.13.
+    options = (f"--python={python}", "--only-binary=:all:", f"--output-file={pinned}")
+    run(*command, *options, wanted, cwd=folder)
+    return pinned
