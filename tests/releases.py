@@ -22,10 +22,8 @@ def interpreter(minor: int) -> str:
 
 
 def compile_requirements(resolution: str, python: str, folder: Path) -> Path:
-    """Return a file of exact versions of the project's requirements and pytest."""
-    wanted, pinned = folder / "wanted.txt", folder / "pinned.txt"
-    text = (TEMPLATE / "requirements.txt").read_text("utf-8")
-    wanted.write_text(f"{text}\npytest>=8\n")
+    """Return a file of exact versions of the project's requirements."""
+    wanted, pinned = TEMPLATE / "requirements.txt", folder / "pinned.txt"
     command = ("uv", "pip", "compile", "--quiet", f"--resolution={resolution}")
     # The first pandas that is allowed was never built for Python 3.13.
     options = (f"--python={python}", "--only-binary=:all:", f"--output-file={pinned}")

@@ -30,7 +30,9 @@ def test_a_project_runs_with_these_releases(minor, resolution, tmp_path):
             (lowest,) = (s.version for s in wanted.specifier if s.operator == ">=")
             release = Version(lowest).release
             assert found[wanted.name].release[: len(release)] == release, wanted.name
-    theirs = build_environment(tmp_path / "environment", "-r", pinned, python=python)
+    theirs = build_environment(
+        tmp_path / "environment", "-r", pinned, "pytest>=8", python=python
+    )
     env = {"PATH": path_of(theirs), "COLUMNS": "300"}
     new = ("new", f"--starter={ROOT}", f"--name={NAME}", "--telemetry=no")
     run(theirs / "kedro", *new, cwd=tmp_path, **env)
