@@ -24,6 +24,7 @@ from runs import (
     generate,
     git,
     groups,
+    made_once,
     path_of,
     run,
     shared_environment,
@@ -77,12 +78,11 @@ def workbench(shared, generated) -> Path:
 
     It also has what docs/team.md installs on a server.
     """
-    with FileLock(shared / "workbench.lock"):
-        folder, done = shared / "workbench", shared / "workbench.done"
-        if not done.exists():
+    folder = shared / "workbench"
+    with made_once(folder) as missing:
+        if missing:
             named = groups(generated, "cluster", "dev", "notebook", "viz")
             build_environment(folder, *named, "psycopg2-binary", "mlflow[auth]")
-            done.touch()
     return folder / "bin"
 
 

@@ -9,15 +9,11 @@ TEMPLATE = ROOT / "{{ cookiecutter.repo_name }}"
 OLDEST, NEWEST = "lowest-direct", "highest"
 
 
-def pythons() -> dict[str, str]:
-    """Return an interpreter for each supported minor version, by version."""
-    return {f"{v[0]}.{v[1]}": python for v, python in interpreters()}
-
-
 def interpreter(minor: int) -> str:
     """Return the interpreter of a minor version, or skip the test."""
-    if python := pythons().get(f"3.{minor}"):
-        return python
+    for version, python in reversed(interpreters()):  # the newest of that version
+        if version[:2] == (3, minor):
+            return python
     pytest.skip(f"no Python 3.{minor}: pyenv install 3.{minor}")
 
 

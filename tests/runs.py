@@ -92,6 +92,16 @@ def build_environment(folder: Path, *requirements: str, python: str = sys.execut
     return bin_
 
 
+@contextmanager
+def made_once(folder: Path) -> Iterator[bool]:
+    """Yield whether a folder is still to be made: one process makes it for all."""
+    done = folder.with_suffix(".done")
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder.with_suffix(".lock")):
+        yield not done.exists()
+        done.touch()
+
+
 def shared_environment(folder: Path, *requirements: str) -> Path:
     """Make a virtual environment once for all processes of the tests."""
     with FileLock(folder.with_suffix(".lock")):

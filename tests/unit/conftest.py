@@ -20,7 +20,7 @@ import pytest
 import scipy.special  # noqa: F401  (skops is slow to import if this comes after MLflow)
 from filelock import FileLock
 from local_server import LocalServer
-from runs import AUTHOR, NAME, PACKAGE, REPO, ROOT, Run, recorded
+from runs import AUTHOR, NAME, PACKAGE, REPO, ROOT, Run, made_once, recorded
 from runs import run as run_command
 
 STEERING = ("MLFLOW_", "KEDRO_")
@@ -240,8 +240,8 @@ def trained(shared, generated, empty_store) -> Path:
     Its ``mlflow.db`` holds that run, and the champion that it has registered.
     """
     folder = shared / "trained" / REPO
-    with FileLock(shared / "trained.lock"):
-        if not (done := folder.with_suffix(".done")).exists():
+    with made_once(folder) as missing:
+        if missing:
             make_project(generated, empty_store, folder)
             shutil.copy(generated / ".gitignore", folder)
             for words in (
@@ -252,7 +252,6 @@ def trained(shared, generated, empty_store) -> Path:
                 run_command("git", *AUTHOR, *words, cwd=folder)
             with restored_process():
                 run_session(folder)
-            done.touch()
     return folder
 
 
@@ -376,15 +375,14 @@ def three_runs(trained, copy_store, session_in, shared) -> Path:
     and a new file in the code.
     """
     folder = shared / "three" / REPO
-    with FileLock(shared / "three.lock"):
-        if not (done := folder.with_suffix(".done")).exists():
+    with made_once(folder) as missing:
+        if missing:
             copy_store(trained, folder)
             part: dict[str, Any] = {"pipeline_names": ["data_engineering"]}
             session_in(folder, **part)
             (folder / "src" / "new.py").write_text("new = 1\n")
             other = {"split_options": {"test_size": 0.3}}
             session_in(folder, runtime_params=other, **part)
-            done.touch()
     return folder
 
 

@@ -91,28 +91,42 @@ def promote(
         ClickException: A model cannot be loaded or measured, or not be registered.
     """
     options.check()
-    name, model = options.name, models.load_pyfunc(model_uri)
+    model = models.load_pyfunc(model_uri)
     score = comparison.score_new_model(model, measure, test, options.metric)
     decision = Decision(options.metric, score)
     warn_of_another_model(metrics, decision, model_uri)
     if provenance.replay_tags():
         return {"decision": "none: a replay", "metric": options.metric, "score": score}
-    with locked_registry(name):
-        logged = mlflow.MlflowClient().get_logged_model(model_uri.rpartition("/")[2])
-        champion = registry.champion_version(name)
-        known = registry.latest_versions(name)
-        number = registry.version_of(logged, name, known)
-        if champion and champion != number:
-            compare(decision, model, champion, measure, test, options)
-        if not number:
-            tags, new = decision.tags(), not known
-            number = registry.register_version(logged, name, tags, new)
-        if decision.decision == "champion":
-            set_champion(number, decision, champion, known.keys(), options)
-        if decision.decision == "challenger":
-            registry.set_alias(name, "challenger", number)
+    with locked_registry(options.name):
+        number = decide(decision, model, model_uri, measure, test, options)
     report(number, decision, options)
-    return {"version": f"models:/{name}/{number}", **asdict(decision)}
+    return {"version": f"models:/{options.name}/{number}", **asdict(decision)}
+
+
+def decide(
+    decision: Decision,
+    model: Any,
+    model_uri: str,
+    measure: Callable,
+    test: Any,
+    options: PromoteOptions,
+) -> str:
+    """Compare a model with the champion, register it, and return its version number."""
+    name = options.name
+    logged = mlflow.MlflowClient().get_logged_model(model_uri.rpartition("/")[2])
+    champion = registry.champion_version(name)
+    known = registry.latest_versions(name)
+    number = registry.version_of(logged, name, known)
+    if champion and champion != number:
+        compare(decision, model, champion, measure, test, options)
+    if not number:
+        tags, new = decision.tags(), not known
+        number = registry.register_version(logged, name, tags, new)
+    if decision.decision == "champion":
+        set_champion(number, decision, champion, known.keys(), options)
+    if decision.decision == "challenger":
+        registry.set_alias(name, "challenger", number)
+    return number
 
 
 def warn_of_another_model(
