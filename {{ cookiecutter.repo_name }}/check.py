@@ -1,7 +1,7 @@
 """Tells what this machine has for running the project, and how to get the rest.
 
 python check.py            a line for each tool, then the commands that run the project
-python check.py --offline  the same without calling the tracking server
+python check.py --offline  the same at once: the tracking store is not asked
 python check.py --exports  what `source config.sh` has your shell evaluate
 
 It needs `yaml` and `packaging`, which Kedro and MLflow bring. Without them, it only
@@ -220,7 +220,7 @@ def git_row() -> Row:
     return Row("note", "git", f"{problem}: runs will name no commit", remedy)
 
 
-def tracking_rows(uri: str, offline: bool) -> list[Row]:
+def tracking_rows(uri: str) -> list[Row]:
     """Return what `kedro run` would say of mlflow.yml and of the tracking store."""
     os.chdir(PROJECT)  # Kedro reads conf/logging.yml of the current directory
     sys.path.insert(0, str(PROJECT / "src"))
@@ -230,7 +230,7 @@ def tracking_rows(uri: str, offline: bool) -> list[Row]:
     for env in sorted(os.listdir(PROJECT / "conf")):
         for refused in store_check.refused_settings(read_settings(env)):
             rows.append(Row("FAIL", "mlflow.yml", f"conf/{env}: {refused}"))
-    found = store_check.check_store(uri, PROJECT, mask(uri), offline)
+    found = store_check.check_store(uri, PROJECT, mask(uri))
     return [*rows, Row(found.level, "tracking", found.state, found.remedy)]
 
 
@@ -280,9 +280,9 @@ def main() -> int:
         return 0
     uri = os.environ.get("MLFLOW_TRACKING_URI") or configured_uri()
     store_rows = [Row("-", "tracking", f"{mask(uri)}, not asked")]
-    if find_spec("mlflow"):
+    if "--offline" not in sys.argv and find_spec("mlflow"):
         with suppress(ImportError):  # Kedro is missing or too old
-            store_rows = tracking_rows(uri, "--offline" in sys.argv)
+            store_rows = tracking_rows(uri)
     rows = [Row("ok", "Python", f"{python} in {sys.prefix}"), *package_rows()]
     rows += [conda_row(), tool_row("uv"), tool_row("pyenv"), git_row(), *store_rows]
     print_table(rows)

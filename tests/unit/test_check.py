@@ -478,6 +478,9 @@ class TestTracking:
         machine.check_with_mlflow("--offline", MLFLOW_TRACKING_URI=address)
         assert machine.line("tracking") == f"- tracking {address}, not asked"
         assert len(server.RequestHandlerClass.asked) == asked
+        machine.check_with_mlflow("--offline")
+        file = f"sqlite:///{machine.project}/mlflow.db"
+        assert machine.line("tracking") == f"- tracking {file}, not asked"
 
     @pytest.mark.parametrize("code", [401, 403])
     def test_credentials_are_hidden(self, machine, server, code):

@@ -46,8 +46,8 @@ def refused_settings(settings: dict[str, Any]) -> list[str]:
     return refused
 
 
-def check_store(uri: str, project: Path, shown: str, offline: bool = False) -> Finding:
-    """Return whether runs can be recorded at an address; ``offline``, ask no server.
+def check_store(uri: str, project: Path, shown: str) -> Finding:
+    """Return whether runs can be recorded at an address.
 
     Messages have the address as ``shown``: without secrets.
     """
@@ -60,7 +60,7 @@ def check_store(uri: str, project: Path, shown: str, offline: bool = False) -> F
         return Finding("FAIL", state, f"{move} sqlite:///mlflow.db")
     if file := database.sqlite_file(uri):
         return check_file(project / file, project)
-    if offline or not uri.startswith(("http", *database.DATABASES)):
+    if not uri.startswith(("http", *database.DATABASES)):
         return Finding("-", f"{shown}, not asked")
     return ask_server(uri, project, shown)
 
