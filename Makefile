@@ -14,7 +14,7 @@ export MLFLOW_DISABLE_TELEMETRY := true
 export PATH := $(BIN):$(PATH)
 unexport PYTHONDONTWRITEBYTECODE VIRTUAL_ENV
 
-.PHONY: test test-fast coverage test-commands test-heavy lint demo bench bench-quick faults recipes clean
+.PHONY: test test-fast coverage test-commands test-heavy test-releases lint demo bench bench-quick faults recipes clean
 
 test: test-fast test-commands  ## unit tests, then whole commands: ten minutes
 
@@ -35,6 +35,10 @@ test-heavy: .venv/ready  ## servers, clusters, browsers, other environments, fau
 	@$(PYTEST) -n $(HEAVY_WORKERS) --dist loadfile tests/heavy || { \
 	  echo "==> Those that have failed, once more and one at a time"; \
 	  $(PYTEST) -n 0 --last-failed --last-failed-no-failures none tests/heavy; }
+
+test-releases: .venv/ready  ## projects and these tests, on the oldest and newest releases
+	@echo "==> Tests on other releases, in environments of their own (about twenty-five minutes)"
+	@$(PYTEST) -n $(WORKERS) --dist loadfile tests/releases
 
 lint: .venv/ready
 	ruff check . && ruff format --check .

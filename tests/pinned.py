@@ -1,4 +1,4 @@
-"""The oldest and the newest releases that requirements.txt allows, on each Python."""
+"""Files of exact versions: the oldest and the newest that requirements.txt allows."""
 
 from pathlib import Path
 

@@ -1,12 +1,13 @@
-"""A project runs on the oldest and the newest releases, on each Python."""
+"""A project is generated, runs and is tested on other releases and other Pythons."""
 
 import re
 from pathlib import Path
 
 import pytest
+import yaml
 from packaging.requirements import Requirement
 from packaging.version import Version
-from releases import NEWEST, OLDEST, TEMPLATE, compile_requirements, interpreter
+from pinned import NEWEST, OLDEST, TEMPLATE, compile_requirements, interpreter
 from runs import NAME, REPO, ROOT, build_environment, path_of, recorded, run
 
 
@@ -37,12 +38,15 @@ def test_a_project_runs_with_these_releases(minor, resolution, tmp_path):
     new = ("new", f"--starter={ROOT}", f"--name={NAME}", "--telemetry=no")
     run(theirs / "kedro", *new, cwd=tmp_path, **env)
     project = tmp_path / REPO
+    conda = yaml.safe_load((project / "conda.yaml").read_text("utf-8"))
     run(theirs / "kedro", "run", cwd=project, **env)
     run(theirs / "kedro", "run", "--pipelines=score", cwd=project, **env)
     run(theirs / "kedro", "run", "--runner=ParallelRunner", cwd=project, **env)
     trained, scored, parallel = recorded(project)
     assert [r.status for r in (trained, scored, parallel)] == ["FINISHED"] * 3
     assert trained.metrics["accuracy"] >= 0.9
+    assert conda["dependencies"][0] == f"python={trained.tags['python.version']}"
+    assert trained.tags["python.version"].startswith(f"3.{minor}.")
     assert parallel.metrics == trained.metrics
     run(theirs / "kedro", "runs", cwd=project, **env)
     differ = run(
