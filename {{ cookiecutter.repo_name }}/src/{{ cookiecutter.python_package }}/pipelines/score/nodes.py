@@ -6,6 +6,7 @@ from functools import partial
 from typing import Any
 
 import mlflow
+import numpy as np
 import pandas as pd
 from click import ClickException
 
@@ -84,9 +85,9 @@ def predict_species(
     if counters:
         counters.add_probabilities(probabilities.to_numpy().max(axis=1))
     # That of the species, which need not be the highest.
-    names = pd.Index(label_names(answers[TARGET]))
-    column = probabilities.columns.get_indexer(names)
-    own = probabilities.to_numpy()[range(len(column)), column]
+    codes, species = answers[TARGET].factorize()
+    columns = probabilities.columns.get_indexer(label_names(species.to_series()))
+    own = probabilities.to_numpy()[np.arange(len(codes)), columns[codes]]
     return answers.assign(probability=own)
 
 
