@@ -1,49 +1,41 @@
 """``tracking.comparison``: two models are measured on the same rows."""
 
 import re
+from collections.abc import Callable
 from types import SimpleNamespace
 
 import mlflow
 import pandas as pd
 import pytest
 from click import ClickException
+from runs import PACKAGE
 from sklearn.linear_model import LogisticRegression
 
 
 @pytest.fixture
-def tracking(tracking, project):
-    mlflow.set_tracking_uri(f"sqlite:///{project / 'mlflow.db'}")
-    return tracking
+def promote(tracking, project_with_models, uris) -> Callable[..., dict]:
+    """Return a function that promotes one of the models beside the champion.
 
+    ``values`` are measured one after the other: of the new model, then of the champion.
+    An exception among them is raised; without values the models predict.
+    """
+    options = tracking.promotion.PromoteOptions(PACKAGE, "accuracy")
+    table = project_with_models / "data" / "02_intermediate" / "test.parquet"
+    rows = pd.read_parquet(table)
 
-ROWS = pd.DataFrame({"x": [0.0, 1.0, 2.0, 3.0], "y": ["a", "a", "b", "b"]})
+    def call(name, *values):
+        left = iter(values)
 
-
-@pytest.fixture
-def log(tracking, module):
-    portable = module("tracking.models").sklearn_log_kwargs
-
-    def log_model(C=1.0):
-        model = LogisticRegression(C=C).fit(ROWS[["x"]], ROWS["y"])
-        with mlflow.start_run():
-            logged = mlflow.sklearn.log_model(
-                model, name="model", input_example=ROWS[["x"]], **portable(model)
+        def measure(model, rows):
+            found = (
+                next(left) if values else model.predict(rows[model.feature_names_in_])
             )
-        return logged.model_uri
+            if isinstance(found, Exception):
+                raise found
+            return {"accuracy": found if values else (found == rows["species"]).mean()}
 
-    return log_model
-
-
-@pytest.fixture
-def promote(tracking):
-    options = tracking.promotion.PromoteOptions("iris", "accuracy")
-
-    def measure(model, rows):
-        return {"accuracy": model.score(rows[["x"]], rows["y"])}
-
-    def call(uri, measure=measure):
         with mlflow.start_run():
-            return tracking.promotion.promote(uri, {}, measure, ROWS, options)
+            return tracking.promotion.promote(uris[name], {}, measure, rows, options)
 
     return call
 
@@ -53,75 +45,49 @@ def pretend_old(monkeypatch, tracking, version="1.6.9"):
     monkeypatch.setattr(tracking.models.metadata, "version", lambda name: version)
 
 
-def test_a_champion_that_fails_by_its_environment_stays(
-    log, promote, tracking, monkeypatch
-):
-    promote(log())
-    second = log(2.0)
-    champion = LogisticRegression.predict
+def test_a_champion_that_fails_by_its_environment_stays(promote, tracking, monkeypatch):
+    predict = LogisticRegression.predict
 
-    def predict(self, X):
+    def predict_but_the_champions(self, X):
         if self.C == 1.0:
             raise AttributeError("no attribute 'multi_class'")
-        return champion(self, X)
+        return predict(self, X)
 
-    monkeypatch.setattr(LogisticRegression, "predict", predict)
+    monkeypatch.setattr(LogisticRegression, "predict", predict_but_the_champions)
     pretend_old(monkeypatch, tracking)
     with pytest.raises(ClickException) as caught:
-        promote(second)
+        promote("strong")
     said = caught.value.message
-    assert "version 1 of iris" in said and "multi_class" in said
+    assert f"version 1 of {PACKAGE}" in said and "multi_class" in said
     assert re.search(r"scikit-learn 1\.\d+\.\d+, here is 1.6.9", said)
     assert re.search(r"pip install scikit-learn==1\.\d+\.\d+", said)
-    assert tracking.registry.champion_version("iris") == "1"
+    assert tracking.registry.champion_version(PACKAGE) == "1"
 
 
 @pytest.mark.parametrize(
     "error", [MemoryError("no memory"), OSError("disk"), AttributeError("x")]
 )
-def test_what_is_not_about_the_data_fails_the_node(log, promote, tracking, error):
-    promote(log())
-    second, count = log(), []
-
-    def measure(model, rows):
-        count.append(model)
-        if len(count) == 2:  # the champion
-            raise error
-        return {"accuracy": 1.0}
-
+def test_what_is_not_about_the_data_fails_the_node(promote, tracking, error):
     with pytest.raises(ClickException, match="The champion, version 1, cannot be meas"):
-        promote(second, measure)
-    assert tracking.registry.champion_version("iris") == "1"
+        promote("strong", 1.0, error)
+    assert tracking.registry.champion_version(PACKAGE) == "1"
 
 
-def test_data_that_do_not_fit_the_champion_replace_it(log, promote, tracking):
-    promote(log())
-    second, count = log(), []
-
-    def measure(model, rows):
-        count.append(model)
-        if len(count) == 2:
-            raise ValueError("The feature names should match those that were passed")
-        return {"accuracy": 1.0}
-
-    decision = promote(second, measure)
+def test_data_that_do_not_fit_the_champion_replace_it(promote):
+    refusal = ValueError("The feature names should match those that were passed")
+    decision = promote("strong", 1.0, refusal)
     assert decision["decision"] == "champion"
     assert "version 1, not comparable: The feature names" in decision["against"]
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
-def test_a_champion_whose_metric_is_no_number_is_not_comparable(
-    log, promote, tracking, value
-):
-    promote(log())
-    second, values = log(), iter([0.5, value])
-    decision = promote(second, lambda model, rows: {"accuracy": next(values)})
+def test_a_champion_whose_metric_is_no_number_is_not_comparable(promote, value):
+    decision = promote("strong", 0.5, value)
     assert f"not comparable: its accuracy is {value}" in decision["against"]
-    third = log()
     with pytest.raises(
         ClickException, match=f"accuracy is {value}, which is no number"
     ):
-        promote(third, lambda model, rows: {"accuracy": value})
+        promote("weak", value)
 
 
 def trained_on(module, rows):
