@@ -1,12 +1,15 @@
 """``tracking.datasets``: the inputs of a run."""
 
+import json
 import os
 import subprocess
 
 import mlflow
 import pandas as pd
+import pytest
 from kedro.io import DataCatalog
 from kedro.pipeline import Node, Pipeline
+from mlflow.data.pandas_dataset import from_pandas
 
 
 def test_digests_are_those_of_md5sum_and_sha256sum(tracking, tmp_path):
@@ -76,6 +79,51 @@ def test_a_file_that_is_no_table_is_logged_by_its_digest(
     dataset = only_input(active_run)
     assert (dataset.digest, dataset.source_type) == ("abc", "local")
     assert file.path.as_uri() in dataset.source
+
+
+MANY = 1_000
+TABLES = {
+    "numbers": {"a": range(MANY), "b": [0.5] * MANY, "c": [True] * MANY},
+    "a missing number": {"a": [0.5] * (MANY - 1) + [None], "b": range(MANY)},
+    "text": {"a": ["x"] * MANY},
+    "text of NumPy's": {"a": pd.Series(["x"] * MANY, dtype=object)},
+    "a missing text": {"a": ["x"] * (MANY - 1) + [None]},
+    "no value": {"a": [None] * MANY},
+    "two types": {"a": [1] * (MANY - 1) + ["x"]},
+    "whole and other numbers": {"a": pd.Series([1] * 999 + [0.5], dtype=object)},
+    "categories": {"a": pd.Categorical(["x", "y"] * 500)},
+    "categories of two types": {"a": pd.Categorical([1] * (MANY - 1) + ["x"])},
+    "a missing category": {"a": pd.Categorical([1] * (MANY - 1) + [None])},
+    "nullable": {"a": pd.array([1] * (MANY - 1) + [None], dtype="Int64")},
+    "dates": {"a": pd.date_range("2026-01-01", periods=MANY)},
+    "lists": {"a": [["x"]] * (MANY - 1) + [[]]},
+    "keys that some lack": {"a": [{"x": 1, "y": 1}] + [{"x": 1}] * (MANY - 1)},
+    "bytes": {"a": [b"x"] * MANY},
+    "no rows": {"a": []},
+    "no columns": {},
+}
+
+
+@pytest.mark.parametrize("kind", TABLES)
+@pytest.mark.filterwarnings("ignore:Hint")
+def test_the_schema_of_a_few_rows_is_that_of_all(tracking, kind):
+    table = pd.DataFrame(TABLES[kind])
+    few = tracking.datasets.with_the_same_schema(table)
+    assert from_pandas(few).schema == from_pandas(table).schema
+    if kind not in ("lists", "keys that some lack"):
+        assert len(few) <= 3
+
+
+def test_columns_may_have_one_name(tracking):
+    table = pd.DataFrame([[1, "x"]] * MANY, columns=["a", "a"])
+    assert len(tracking.datasets.with_the_same_schema(table)) == 1
+
+
+def test_the_profile_is_of_all_rows(tracking, active_run):
+    table = pd.DataFrame({"a": range(MANY), "b": "x"})
+    tracking.datasets.log_input_or_warn(active_run.info.run_id, "t", None, table)
+    profile = json.loads(only_input(active_run).profile)
+    assert profile == {"num_rows": MANY, "num_elements": 2 * MANY}
 
 
 def test_what_has_no_digest_is_named_in_a_tag(tracking, active_run):

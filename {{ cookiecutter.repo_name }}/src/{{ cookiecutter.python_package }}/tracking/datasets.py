@@ -105,10 +105,12 @@ def log_input(run_id: str, name: str, file: DataFile | None, table: Any) -> None
     if isinstance(table, pd.DataFrame):
         if not known:
             known = md5(pd.util.hash_pandas_object(table).to_numpy().tobytes())
+        given = {"source": source, "name": title, "digest": known}
         with warnings.catch_warnings():  # hints about integers, and on local sources
             warnings.simplefilter("ignore", UserWarning)
-            described = from_pandas(table, source=source, name=title, digest=known)
-        about = within_limits(name, described.to_dict())
+            about = from_pandas(with_the_same_schema(table), **given).to_dict()
+            about["profile"] = json.dumps(from_pandas(table, **given).profile)
+        about = within_limits(name, about)
     elif source:
         where = json.dumps({"uri": source})
         about = {"name": title, "digest": known}
@@ -120,6 +122,30 @@ def log_input(run_id: str, name: str, file: DataFile | None, table: Any) -> None
     context = [InputTag("mlflow.data.context", "input")]
     used = [DatasetInput(Dataset(**about), context)]
     database.retry_on_conflict(MlflowClient().log_inputs, run_id, used)
+
+
+def with_the_same_schema(table: Any) -> Any:
+    """Return the rows that decide about a pandas table's schema.
+
+    MLflow looks at each cell, which takes seconds a million. Of each column, only the
+    first row, the first of each type and the first that lacks a value make a
+    difference. If cells hold other values, as lists do, all rows are returned.
+    """
+    import numpy as np
+    import pandas as pd
+
+    nested = (list, dict, np.ndarray)
+    few = {0} if len(table) else set()
+    for number in range(table.shape[1]):
+        column = table.iloc[:, number]
+        if (missing := column.isna().to_numpy()).any():
+            few.add(int(missing.argmax()))
+        if column.dtype.kind == "O" and not isinstance(column.dtype, pd.StringDtype):
+            types = column.astype(object).map(type)
+            if any(issubclass(found, nested) for found in types.unique()):
+                return table
+            few.update(np.flatnonzero(~types.duplicated()).tolist())
+    return table.iloc[sorted(few)]
 
 
 def within_limits(name: str, about: dict[str, Any]) -> dict[str, Any]:
