@@ -5,6 +5,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from sklearn.dummy import DummyClassifier
+from sklearn.metrics import accuracy_score, f1_score, log_loss
 from sklearn.svm import LinearSVC
 
 FEATURES = ["sepal_length", "sepal_width", "petal_length", "petal_width"]
@@ -102,6 +103,27 @@ def test_a_species_that_is_never_predicted_counts_as_zero(nodes, iris):
     model = DummyClassifier().fit(iris[FEATURES], iris["species"])
     metrics = nodes.measure(iris, nodes.predict(model, iris))
     assert metrics["precision_macro"] == pytest.approx(1 / 9)
+
+
+def test_measures_are_those_of_scikit_learn(nodes, iris):
+    model = nodes.train_model(iris.sample(40, random_state=3), {"C": 0.01})
+    predictions = nodes.predict(model, iris)
+    others = (iris["species"] != "setosa") & (predictions["species"] != "setosa")
+    iris, predictions = iris[others], predictions[others]
+    metrics = nodes.measure(iris, predictions)
+    truth, answers = iris["species"], predictions["species"]
+    likely = predictions.drop(columns="species")
+    assert set(answers) < set(SPECIES) and 0 < metrics["accuracy"] < 1
+    assert metrics["accuracy"] == accuracy_score(truth, answers)
+    assert metrics["f1_macro"] == f1_score(truth, answers, average="macro")
+    assert metrics["log_loss"] == log_loss(truth, likely, labels=SPECIES)
+
+
+def test_a_species_that_the_model_does_not_know_is_named(nodes, iris):
+    model = nodes.train_model(iris[iris["species"] != "virginica"], {})
+    predictions = nodes.predict(model, iris)
+    with pytest.raises(ValueError, match="^the model does not know virginica$"):
+        nodes.measure(iris, predictions)
 
 
 def test_labels_may_be_numbers(nodes, iris):

@@ -126,19 +126,26 @@ def measure(test: pd.DataFrame, predictions: pd.DataFrame) -> dict[str, float]:
     Returns:
         Accuracy, macro averages of precision, recall and F1 (all 0 to 1) and, if there
         are probabilities, log loss (nats).
+
+    Raises:
+        ValueError: The table has a species of which the model has no probability.
     """
-    # As text: scikit-learn does not compare labels of every type.
-    truth, predicted = test[TARGET].map(str), predictions[TARGET].map(str)
+    probabilities = predictions.drop(columns=TARGET).sort_index(axis="columns")
+    names = [str(name).removeprefix("probability_") for name in probabilities]
+    labels = pd.concat([part[TARGET].map(str) for part in (test, predictions)])
+    found = sorted(labels.unique())
+    if names and (unknown := set(found) - set(names)):
+        raise ValueError(f"the model does not know {', '.join(sorted(unknown))}")
+    # As numbers: scikit-learn does not compare labels of every type, and sorts text.
+    truth, predicted = np.split(pd.Categorical(labels, names or found).codes, 2)
     macro: dict[str, Any] = {"average": "macro", "zero_division": 0}
     precision, recall, f1, _ = precision_recall_fscore_support(
         truth, predicted, **macro
     )
     metrics = {"accuracy": accuracy_score(truth, predicted)}
     metrics |= {"precision_macro": precision, "recall_macro": recall, "f1_macro": f1}
-    probabilities = predictions.drop(columns=TARGET).sort_index(axis="columns")
-    if not probabilities.empty:
-        species = [str(name).removeprefix("probability_") for name in probabilities]
-        metrics["log_loss"] = log_loss(truth, probabilities, labels=species)
+    if names:
+        metrics["log_loss"] = log_loss(truth, probabilities, labels=range(len(names)))
     return {name: float(value) for name, value in metrics.items()}
 
 
