@@ -8,23 +8,28 @@ WORKERS ?= 2
 HEAVY_WORKERS ?= 3
 # PYTEST_ADDOPTS adds options of pytest: make test PYTEST_ADDOPTS="-k register -x"
 PYTEST = python -m pytest --durations $(DURATIONS)
+UNIT = $(PYTEST) -n $(WORKERS) --dist worksteal tests/unit
 COVERAGE = --cov --cov-report=term
 export DO_NOT_TRACK := 1
 export MLFLOW_DISABLE_TELEMETRY := true
 export PATH := $(BIN):$(PATH)
 unexport PYTHONDONTWRITEBYTECODE VIRTUAL_ENV
 
-.PHONY: test test-fast coverage test-commands test-heavy test-releases lint demo bench bench-quick faults recipes clean
+.PHONY: test test-fast test-slow coverage test-commands test-heavy test-releases lint demo bench bench-quick faults recipes clean
 
-test: test-fast test-commands  ## unit tests, then whole commands: ten minutes
+test: test-fast test-slow test-commands  ## unit tests, then whole commands: ten minutes
 
-test-fast: .venv/ready  ## unit tests and renderings, in process: a minute and a half
-	@echo "==> Unit tests (a minute and a half)"
-	@$(PYTEST) -n $(WORKERS) --dist worksteal tests/unit
+test-fast: .venv/ready  ## unit tests and renderings, in process: a minute
+	@echo "==> Unit tests (a minute)"
+	@$(UNIT) -m "not slow"
 
-coverage: .venv/ready  ## the same, and the lines of tracking/ and check.py that they run
+test-slow: .venv/ready  ## the other unit tests: half a minute
+	@echo "==> Unit tests that take a second each (half a minute)"
+	@$(UNIT) -m slow
+
+coverage: .venv/ready  ## both, and the lines of tracking/ and check.py that they run
 	@echo "==> Unit tests with coverage (two minutes)"
-	@$(PYTEST) -n $(WORKERS) --dist worksteal tests/unit $(COVERAGE)
+	@$(UNIT) $(COVERAGE)
 
 test-commands: .venv/ready  ## what users type: nine minutes
 	@echo "==> Tests of whole commands (about nine minutes)"

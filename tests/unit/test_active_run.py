@@ -315,6 +315,7 @@ def test_a_store_that_is_gone_at_the_end_is_told_by_the_next_start(
     assert owed(project) == []
 
 
+@pytest.mark.slow
 def test_a_run_that_may_have_a_duplicate_is_looked_at_again(
     session_run, server, runs_of_server, project
 ):

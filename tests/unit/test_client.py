@@ -61,6 +61,7 @@ def test_a_server_that_is_down(tracking, project):
     assert "at http://127.0.0.1" in said and URI in said
 
 
+@pytest.mark.slow
 def test_a_server_that_hangs(tracking, project):
     os.environ[RETRIES], os.environ[TIMEOUT] = "0", "1"
     with socket.create_server(("127.0.0.1", 0)) as silent:

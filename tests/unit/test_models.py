@@ -119,6 +119,7 @@ def test_types_of_a_model_are_trusted_by_name(tracking):
     assert tracking.models.sklearn_log_kwargs(model)["code_paths"] is None
 
 
+@pytest.mark.slow
 def test_a_model_with_the_projects_functions_takes_its_code(tracking, module):
     model = FunctionTransformer(module("schema").validate_features)
     portable = tracking.models.sklearn_log_kwargs(model)
@@ -126,6 +127,7 @@ def test_a_model_with_the_projects_functions_takes_its_code(tracking, module):
     assert portable["skops_trusted_types"] == ["iris_flowers.schema.validate_features"]
 
 
+@pytest.mark.slow
 def test_a_model_that_needs_kedro_is_refused(tracking, module):
     model = FunctionTransformer(module("datasets").read_file)
     with pytest.raises(ClickException, match="features.py, without Kedro"):

@@ -116,6 +116,7 @@ def test_training_records_what_it_looked_like_and_the_model_keeps_it(
     assert {metric.key for metric in model.metrics} == {*trained.metrics}
 
 
+@pytest.mark.slow
 def test_undrifted_flowers_have_no_drift(score, flowers, trained_project):
     plain = flowers.drop(columns="species")
     made = score(plain, on_drift="fail", pictures=True)
@@ -154,6 +155,7 @@ def test_a_shifted_column_is_named_in_run_log_and_version(
     assert [*drift["columns"]][0] == "petal_width"
 
 
+@pytest.mark.slow
 def test_metrics_gather_on_the_models_page_over_time(score, flowers, trained_project):
     plain = flowers.drop(columns="species")
     for table in (plain, moved(plain), plain):
@@ -170,6 +172,7 @@ def test_few_rows_get_no_verdict(score, flowers):
     assert made.metrics["rows"] == 6
 
 
+@pytest.mark.slow
 def test_a_run_may_fail_on_drift_and_its_output_is_saved(
     score, flowers, trained_project
 ):
@@ -186,6 +189,7 @@ def test_a_run_may_fail_on_drift_and_its_output_is_saved(
     assert len(pd.read_csv(output)) == 300
 
 
+@pytest.mark.slow
 def test_other_runners_and_files_measure_the_same(score, flowers):
     table = moved(flowers).drop(columns="species")
     expected = score(table)
@@ -303,6 +307,7 @@ def test_the_measures_are_those_of_training(monitor, flowers, module, trained_pr
         assert made.metrics[f"monitor.{name}"] == pytest.approx(value)
 
 
+@pytest.mark.slow
 def test_a_worse_champion_is_reported_and_may_fail_the_run(
     monitor, flowers, trained_project
 ):
@@ -343,6 +348,7 @@ def test_rows_without_a_label_are_left_out(monitor, flowers):
         monitor(flowers.head(100))
 
 
+@pytest.mark.slow
 def test_labels_are_joined_to_what_was_scored(
     score, monitor, flowers, module, monkeypatch
 ):
@@ -414,6 +420,7 @@ def test_a_picture_of_every_kind_of_column_can_be_drawn(module, tracking, messag
     assert titles == {*table.columns}, figure.texts
 
 
+@pytest.mark.slow
 def test_workers_without_the_project_can_count(
     module, tracking, trained_project, tmp_path, flowers
 ):

@@ -33,6 +33,7 @@ def pipeline_with(module) -> Callable[[str, Callable], Pipeline]:
     return replaced
 
 
+@pytest.mark.slow
 def test_a_run_in_the_middle_names_the_runs_behind_it(
     session_run, runs_of, project, messages
 ):
@@ -91,6 +92,7 @@ def test_a_run_of_no_node_cannot_be_replayed(
     assert done.exit_code == 2 and "has run no node" in done.stderr
 
 
+@pytest.mark.slow
 def test_a_broken_training_is_judged_by_its_own_model(
     session_run, runs_of, project, pipeline_with
 ):
@@ -115,6 +117,7 @@ def test_a_broken_training_is_judged_by_its_own_model(
     assert decided.tags["data.model_uri.run_id"] == broken.id
 
 
+@pytest.mark.slow
 def test_a_champion_that_knows_the_test_rows_is_judged_on_others(
     session_run, runs_of, pipeline_with, module
 ):

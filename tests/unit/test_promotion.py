@@ -86,6 +86,7 @@ def test_the_first_version_is_champion_and_names_its_run_data_and_session(
     assert shown == [{"name": PACKAGE, "version": 1}]
 
 
+@pytest.mark.slow
 def test_a_worse_version_is_challenger(session_run, project, caplog):
     from kedro.runner import ThreadRunner
 
@@ -233,6 +234,7 @@ def test_a_user_who_may_not_register_is_told_in_one_line(promote, uris):
     assert "not yours -- the run and its model are recorded" in said
 
 
+@pytest.mark.slow
 def test_a_registry_that_refuses_fails_the_node_which_can_be_run_again(
     session_run, project
 ):

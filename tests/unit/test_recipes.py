@@ -61,6 +61,7 @@ def fresh(request, tmp_path_factory) -> Path:
     return render_project(NAMES[request.param], folder)
 
 
+@pytest.mark.slow
 def test_every_diff_applies_to_a_fresh_project_and_stays_tidy(fresh, tmp_path):
     apart = shutil.ignore_patterns("data", "docs", "tracking")  # no diff is about them
     diffs = sorted((fresh / "docs" / "recipes").iterdir())

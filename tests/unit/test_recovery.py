@@ -197,6 +197,7 @@ def remote(module, server, project) -> str:
     return run_id
 
 
+@pytest.mark.slow
 def test_a_store_that_fails_is_told_at_the_next_start(
     tracking, remote, server, project, messages
 ):

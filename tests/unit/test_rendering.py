@@ -300,6 +300,7 @@ def test_every_file_parses(rendered):
                 parsed.add((kind, content))
 
 
+@pytest.mark.slow
 def test_linters_find_nothing(rendered):
     folder = rendered[0][1].parents[1]
     ruff = (sys.executable, "-m", "ruff")

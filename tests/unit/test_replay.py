@@ -48,6 +48,7 @@ def test_a_dry_run_says_what_differs_and_runs_nothing(
     assert len(recorded(project)) == 1
 
 
+@pytest.mark.slow
 def test_a_replay_that_cannot_be_says_so_before_it_computes(
     old_run, project, kedro_in_process
 ):
@@ -165,6 +166,7 @@ def test_what_was_typed_is_recorded(project, kedro_in_process, monkeypatch):
 # Straight from a file
 
 
+@pytest.mark.slow
 def test_a_file_is_received_before_it_is_replayed(
     old_run, project, kedro_in_process, tmp_path, empty_store
 ):

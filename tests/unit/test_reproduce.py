@@ -145,6 +145,7 @@ def with_uv(tmp_path) -> None:
     os.environ["PATH"] = bin_ + os.pathsep + os.environ["PATH"]
 
 
+@pytest.mark.slow
 def test_an_interpreter_that_cannot_be_had_is_told(
     tracking, command_error, old_run, tmp_path, with_uv
 ):

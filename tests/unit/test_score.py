@@ -177,6 +177,7 @@ def test_the_example_is_scored_and_the_run_names_model_and_data(
     assert [entry.dataset.name for entry in inputs.dataset_inputs] == ["new_flowers"]
 
 
+@pytest.mark.slow
 def test_parquet_comes_in_and_goes_out_by_its_name(score_in_session, trained_project):
     given = table(*[GOOD] * 100_000).assign(id=range(100_000))
     path = trained_project / "flowers.parquet"
@@ -190,6 +191,7 @@ def test_parquet_comes_in_and_goes_out_by_its_name(score_in_session, trained_pro
     assert set(answers["species"]) == {"setosa"} and answers["probability"].min() > 0.9
 
 
+@pytest.mark.slow
 def test_order_and_other_columns_stay_across_chunks(score_in_session, trained_project):
     rows = [[f"00{i}", *GOOD, "" if i % 7 else "NA"] for i in range(60_000)]
     rows[45_000][-1] = 'said "two\nlines, and a comma"'

@@ -155,6 +155,7 @@ def tune(project, session_run, runs_of):
     return searched
 
 
+@pytest.mark.slow
 def test_a_grid_is_searched_and_a_candidate_that_cannot_be_fitted_has_failed(tune):
     grid = [{C: [1.0, -1.0]}, {"logisticregression__class_weight": [None, "balanced"]}]
     parent, children = tune(search="GridSearchCV", param_grid=grid)
@@ -184,6 +185,7 @@ SEARCHES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("search", SEARCHES)
 def test_other_searches(tune, search):
     parent, children = tune(search=search, **SEARCHES[search])

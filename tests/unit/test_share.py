@@ -147,6 +147,7 @@ def ids_at(uri: str) -> list[str]:
     return [run.info.run_id for run in client.search_runs([experiment])]
 
 
+@pytest.mark.slow
 def test_a_run_goes_to_a_server_and_back(
     project, run_id, kedro, server, theirs, tmp_path
 ):
@@ -312,6 +313,7 @@ def test_several_runs_go_in_one_file(project, several, theirs, kedro, tmp_path):
         assert here == there
 
 
+@pytest.mark.slow
 def test_an_experiment_is_shared_without_what_has_not_ended(
     project, several, theirs, kedro, server, tmp_path
 ):
@@ -355,6 +357,7 @@ def test_an_experiment_without_runs_is_not_shared(theirs, kedro):
     assert "There is no run to share." in done.stderr
 
 
+@pytest.mark.slow
 def test_receiving_several_runs_goes_on_where_it_was_interrupted(
     project, several, theirs, kedro, tmp_path, tracking, monkeypatch
 ):
