@@ -74,15 +74,16 @@ def test_the_package_is_that_of_kedro_also_in_a_spawned_worker(
     tracking, generated, tmp_path, monkeypatch
 ):
     """Kedro's own package name comes first: ``tracking`` may be installed elsewhere."""
-    (tmp_path / "orders").mkdir()
-    (tmp_path / "orders" / "__init__.py").touch()
+    package = tmp_path / "parcels"
+    package.mkdir()
+    (package / "__init__.py").touch()
     monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.setattr(kedro_project, "PACKAGE_NAME", "orders")
-    assert tracking.models.package_folder() == tmp_path / "orders"
+    monkeypatch.setattr(kedro_project, "PACKAGE_NAME", "parcels")
+    assert tracking.models.package_folder() == package
     monkeypatch.setattr(kedro_project, "PACKAGE_NAME", None)
     assert tracking.models.package_folder() == generated / "src" / PACKAGE
-    monkeypatch.setenv(tracking.names.PACKAGE_VARIABLE, "orders")
-    assert tracking.models.package_folder() == tmp_path / "orders"
+    monkeypatch.setenv(tracking.names.PACKAGE_VARIABLE, "parcels")
+    assert tracking.models.package_folder() == package
 
 
 def test_the_library_itself_is_no_requirement_of_a_model(tracking, tmp_path):

@@ -86,7 +86,8 @@ def predict_species(
         counters.add_probabilities(probabilities.to_numpy().max(axis=1))
     # That of the species, which need not be the highest.
     codes, species = answers[TARGET].factorize()
-    columns = probabilities.columns.get_indexer(label_names(species.to_series()))
+    names = pd.Index(label_names(pd.Series(species)))
+    columns = probabilities.columns.get_indexer(names)
     own = probabilities.to_numpy()[np.arange(len(codes)), columns[codes]]
     return answers.assign(probability=own)
 
