@@ -6,6 +6,7 @@ import pandas as pd
 import pytest
 from sklearn.dummy import DummyClassifier
 from sklearn.metrics import accuracy_score, f1_score, log_loss
+from sklearn.neighbors import RadiusNeighborsClassifier
 from sklearn.svm import LinearSVC
 
 FEATURES = ["sepal_length", "sepal_width", "petal_length", "petal_width"]
@@ -124,6 +125,24 @@ def test_a_species_that_the_model_does_not_know_is_named(nodes, iris):
     predictions = nodes.predict(model, iris)
     with pytest.raises(ValueError, match="^the model does not know virginica$"):
         nodes.measure(iris, predictions)
+
+
+@pytest.mark.filterwarnings("ignore:Outlier label", "ignore:The y_prob values")
+def test_a_model_may_answer_what_is_no_species(nodes, iris):
+    model = RadiusNeighborsClassifier(radius=0.3, outlier_label="unknown")
+    model.fit(iris[FEATURES], iris["species"])
+    far = iris.assign(sepal_length=iris["sepal_length"].where(iris.index < 90, 99))
+    metrics = nodes.measure(far, nodes.predict(model, far))
+    truth, answers = far["species"], model.predict(far[FEATURES])
+    assert set(answers) == {*SPECIES, "unknown"}
+    assert metrics["accuracy"] == accuracy_score(truth, answers)
+    assert metrics["f1_macro"] == f1_score(truth, answers, average="macro")
+
+
+def test_tables_of_different_lengths_are_not_compared(nodes, iris):
+    predictions = nodes.predict(nodes.train_model(iris, {}), iris)
+    with pytest.raises(ValueError, match="inconsistent numbers of samples"):
+        nodes.measure(iris[2:], predictions)
 
 
 def test_labels_may_be_numbers(nodes, iris):

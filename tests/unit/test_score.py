@@ -117,6 +117,22 @@ BAD = {
 }
 
 
+def test_each_species_has_its_own_probability(module):
+    class Model:
+        classes_ = ["a", "b"]
+
+        def predict(self, flowers):
+            return ["b", "unknown", "a", "b"]
+
+        def predict_proba(self, flowers):
+            return [[0.3, 0.7], [0, 0], [0.4, 0.6], [1, 0]]
+
+    flowers = table(GOOD, GOOD, GOOD, GOOD)
+    scored = module("pipelines.score.nodes").predict_species(Model(), flowers)
+    assert list(scored["species"]) == ["b", "unknown", "a", "b"]
+    assert list(scored["probability"].fillna(-1)) == [0.7, -1, 0.4, 0]
+
+
 @pytest.mark.parametrize("bad, problem", BAD.values(), ids=BAD)
 def test_a_refusal_names_the_input_the_rows_and_the_column(
     score, in_chunks, bad, problem

@@ -127,24 +127,23 @@ def log_input(run_id: str, name: str, file: DataFile | None, table: Any) -> None
 def with_the_same_schema(table: Any) -> Any:
     """Return the rows that decide about a pandas table's schema.
 
-    MLflow looks at each cell, which takes seconds a million. Of each column, only the
-    first row, the first of each type and the first that lacks a value make a
-    difference. If cells hold other values, as lists do, all rows are returned.
+    MLflow looks at each cell, which takes seconds a million. Of each column, the first
+    row of each type, with and without a value, is enough. If cells hold other values,
+    as lists do, all rows are returned.
     """
     import numpy as np
     import pandas as pd
 
     nested = (list, dict, np.ndarray)
-    few = {0} if len(table) else set()
+    few: set[int] = set()
     for number in range(table.shape[1]):
         column = table.iloc[:, number]
-        if (missing := column.isna().to_numpy()).any():
-            few.add(int(missing.argmax()))
+        kinds = pd.DataFrame({"missing": column.isna().to_numpy()})
         if column.dtype.kind == "O" and not isinstance(column.dtype, pd.StringDtype):
-            types = column.astype(object).map(type)
-            if any(issubclass(found, nested) for found in types.unique()):
+            kinds["type"] = column.astype(object).map(type).to_numpy()
+            if any(issubclass(found, nested) for found in kinds["type"].unique()):
                 return table
-            few.update(np.flatnonzero(~types.duplicated()).tolist())
+        few.update(np.flatnonzero(~kinds.duplicated()).tolist())
     return table.iloc[sorted(few)]
 
 

@@ -132,12 +132,13 @@ def measure(test: pd.DataFrame, predictions: pd.DataFrame) -> dict[str, float]:
     """
     probabilities = predictions.drop(columns=TARGET).sort_index(axis="columns")
     names = [str(name).removeprefix("probability_") for name in probabilities]
-    labels = pd.concat([part[TARGET].map(str) for part in (test, predictions)])
-    found = sorted(labels.unique())
-    if names and (unknown := set(found) - set(names)):
+    labels = [part[TARGET].map(str) for part in (test, predictions)]
+    true, answered = (set(part.unique()) for part in labels)
+    if names and (unknown := true - set(names)):
         raise ValueError(f"the model does not know {', '.join(sorted(unknown))}")
     # As numbers: scikit-learn does not compare labels of every type, and sorts text.
-    truth, predicted = np.split(pd.Categorical(labels, names or found).codes, 2)
+    known = [*names, *sorted((true | answered) - set(names))]
+    truth, predicted = (pd.Categorical(part, known).codes for part in labels)
     macro: dict[str, Any] = {"average": "macro", "zero_division": 0}
     precision, recall, f1, _ = precision_recall_fscore_support(
         truth, predicted, **macro

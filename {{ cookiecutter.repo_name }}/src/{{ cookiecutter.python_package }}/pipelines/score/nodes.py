@@ -66,7 +66,7 @@ def score_flowers(new_flowers: Any, options: ScoreOptions) -> tuple[Any, Any]:
 def predict_species(
     model: Any, flowers: pd.DataFrame, counters: tracking.Counters | None = None
 ) -> pd.DataFrame:
-    """Return the species and, if the model has probabilities, how probable it is.
+    """Return the species and, if the model has its probability, how probable it is.
 
     Args:
         model: The model that predicts.
@@ -84,12 +84,13 @@ def predict_species(
         return answers
     if counters:
         counters.add_probabilities(probabilities.to_numpy().max(axis=1))
-    # That of the species, which need not be the highest.
     codes, species = answers[TARGET].factorize()
     names = pd.Index(label_names(pd.Series(species)))
     columns = probabilities.columns.get_indexer(names)
-    own = probabilities.to_numpy()[np.arange(len(codes)), columns[codes]]
-    return answers.assign(probability=own)
+    # The probability of the species, which need not be the highest.
+    places = columns[codes]
+    own = probabilities.to_numpy()[np.arange(len(codes)), places]
+    return answers.assign(probability=np.where(places < 0, np.nan, own))
 
 
 def check_drift(
