@@ -66,6 +66,8 @@ def test_expressions_are_left_to_github(generated):
         "{{ github.base_ref }}",
         f"{{{{ {LABELLED} && 'yes' || '' }}}}",
         "{{ vars.MLFLOW_TRACKING_URI }}",
+        "{{ secrets.MLFLOW_TRACKING_USERNAME }}",
+        "{{ secrets.MLFLOW_TRACKING_PASSWORD }}",
         "{{ secrets.MLFLOW_TRACKING_TOKEN }}",
         "{{ github.run_id }}",
     ]
