@@ -36,7 +36,7 @@ test-commands: .venv/ready  ## what users type: nine minutes
 	@$(PYTEST) -n $(WORKERS) --dist worksteal tests/commands
 
 test-heavy: .venv/ready  ## servers, clusters, browsers, other environments, faults
-	@echo "==> Heavy tests: they install environments and wait (about half an hour)"
+	@echo "==> Heavy tests: they install environments and wait (about twenty-five minutes)"
 	@$(PYTEST) -n $(HEAVY_WORKERS) --dist loadfile tests/heavy || { \
 	  echo "==> Those that have failed, once more and one at a time"; \
 	  $(PYTEST) -n 0 --last-failed --last-failed-no-failures none tests/heavy; }
