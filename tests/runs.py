@@ -36,7 +36,7 @@ def clean_environment(**changes: str) -> dict[str, str]:
     return {**kept, **silent, **changes}
 
 
-def run(*command, cwd: Path, ok: bool = True, **changes: str):
+def run(*command, cwd: Path, ok: bool = True, timeout: float = 900, **changes: str):
     """Run a command in the clean environment; its output must explain a failure."""
     result = subprocess.run(
         [str(word) for word in command],
@@ -45,7 +45,7 @@ def run(*command, cwd: Path, ok: bool = True, **changes: str):
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
-        timeout=900,
+        timeout=timeout,
     )
     if ok and result.returncode:
         said = f"{result.stdout[-4000:]}\n{result.stderr[-4000:]}"

@@ -19,4 +19,4 @@ def test_it_passes_with_these_releases(resolution, minor, tests, tmp_path):
     dev = ("--group", f"{ROOT / 'pyproject.toml'}:dev", "--constraints", pinned)
     theirs = build_environment(tmp_path / "environment", *dev, python=python)
     words = ("-m", "pytest", "-q", "-n", "2", "--dist", "worksteal", *tests)
-    run(theirs / "python", *words, cwd=ROOT, PATH=path_of(theirs))
+    run(theirs / "python", *words, cwd=ROOT, PATH=path_of(theirs), timeout=3600)
