@@ -1,7 +1,7 @@
 """Tells what this machine has for running the project, and how to get the rest.
 
 python check.py            a line for each tool, then the commands that run the project
-python check.py --offline  the same at once, without mlflow.yml and the tracking store
+python check.py --offline  the same at once: mlflow.yml and the store are not checked
 python check.py --exports  what `source config.sh` has your shell evaluate
 
 It needs `yaml` and `packaging`, which Kedro and MLflow bring. Without them, it only

@@ -101,22 +101,6 @@ def test_measures_that_are_text_come_out_as_they_went_in(score, in_chunks):
     assert answers["species"].isin(["setosa", "versicolor", "virginica"]).all()
 
 
-BAD = {
-    "not a number": (
-        table(GOOD, ["wide", 1, 1, 1]).astype(str),
-        ", rows 3 to 4: not a positive number: sepal_length (1 rows)",
-    ),
-    "no column": (
-        table(GOOD[:3], columns=FEATURES[:3]),
-        ": missing column(s): petal_width; found: sepal_length, ",
-    ),
-    "scored already": (
-        table(GOOD).assign(species="x"),
-        ": has a column species already: rename it",
-    ),
-}
-
-
 def test_each_species_has_its_own_probability(module):
     class Model:
         classes_ = ["a", "b"]
@@ -131,6 +115,22 @@ def test_each_species_has_its_own_probability(module):
     scored = module("pipelines.score.nodes").predict_species(Model(), flowers)
     assert list(scored["species"]) == ["b", "unknown", "a", "b"]
     assert list(scored["probability"].fillna(-1)) == [0.7, -1, 0.4, 0]
+
+
+BAD = {
+    "not a number": (
+        table(GOOD, ["wide", 1, 1, 1]).astype(str),
+        ", rows 3 to 4: not a positive number: sepal_length (1 rows)",
+    ),
+    "no column": (
+        table(GOOD[:3], columns=FEATURES[:3]),
+        ": missing column(s): petal_width; found: sepal_length, ",
+    ),
+    "scored already": (
+        table(GOOD).assign(species="x"),
+        ": has a column species already: rename it",
+    ),
+}
 
 
 @pytest.mark.parametrize("bad, problem", BAD.values(), ids=BAD)
