@@ -4,12 +4,13 @@ import json
 import re
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 from cookiecutter.generate import generate_files
 from cookiecutter.prompt import render_variable
 from cookiecutter.utils import create_env_with_context
-from jinja2.bccache import Bucket, BytecodeCache
+from jinja2 import Environment
 from runs import ROOT
 
 HOOK = ROOT / "hooks" / "pre_gen_project.py"
@@ -234,28 +235,21 @@ def all_answers(answers: dict[str, object]) -> dict[str, object]:
     return done
 
 
-class CompiledTemplates(BytecodeCache):
-    """Templates that this process has compiled: once for all names."""
-
-    def __init__(self) -> None:
-        self.code: dict[str, bytes] = {}
-
-    def load_bytecode(self, bucket: Bucket) -> None:
-        if bucket.key in self.code:
-            bucket.bytecode_from_string(self.code[bucket.key])
-
-    def dump_bytecode(self, bucket: Bucket) -> None:
-        self.code[bucket.key] = bucket.bytecode_to_string()
+COMPILE = Environment.compile
+COMPILED: dict[tuple, Any] = {}  # templates and names of files, once for all projects
 
 
-COMPILED = CompiledTemplates()
-
+def compile_once(self: Environment, *source: Any) -> Any:
+    """Compile a template, in place of ``Environment.compile``."""
+    if source not in COMPILED:
+        COMPILED[source] = COMPILE(self, *source)
+    return COMPILED[source]
 
 def render_project(answers: dict[str, object], folder: Path) -> Path:
     """Render the project in this process, without the check of the names."""
     context = all_answers(answers) | {"_extensions": QUESTIONS["_extensions"]}
-    context["_jinja2_env_vars"] = {"bytecode_cache": COMPILED}
     options = {"output_dir": str(folder), "accept_hooks": False}
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(ROOT)
+        patch.setattr(Environment, "compile", compile_once)
         return Path(generate_files(str(ROOT), {"cookiecutter": context}, **options))

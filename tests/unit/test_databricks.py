@@ -1,10 +1,11 @@
 """databricks.yml and conf/databricks, checked without a workspace."""
 
 import yaml
-from databricks.sdk.service.jobs import JobSettings
 
 
 def test_the_job_of_the_bundle_is_what_the_jobs_api_takes(generated):
+    from databricks.sdk.service.jobs import JobSettings  # it takes a second
+
     bundle = yaml.safe_load((generated / "databricks.yml").read_text())
     for settings in bundle["resources"]["jobs"].values():
         assert JobSettings.from_dict(settings).as_dict() == settings

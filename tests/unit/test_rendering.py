@@ -185,7 +185,7 @@ tests/test_run.py
 
 
 def load_yaml(file: Path):
-    return yaml.safe_load(file.read_text("utf-8"))
+    return yaml.load(file.read_text("utf-8"), yaml.CSafeLoader)
 
 
 def load_toml(file: Path):

@@ -141,6 +141,8 @@ def requirement_line(name: str, pinned: str, source: dict[str, Any]) -> str:
 
     If it is not from an index, its direct_url.json says where it came from.
     """
+    if not source:
+        return pinned
     url = redact.mask(source.get("url", ""))
     if vcs := source.get("vcs_info"):
         return f"{name} @ {vcs['vcs']}+{url}@{vcs['commit_id']}"
