@@ -17,25 +17,34 @@ import signal
 import sys
 from pathlib import Path
 
+import alembic.command
+import git
 import IPython
+import kedro.config
 import kedro.framework.cli.project
 import kedro.framework.session
+import kedro.validation
 import kedro_datasets.json
 import kedro_datasets.matplotlib
 import kedro_datasets.pandas
 import kedro_datasets.pickle
+import kedro_telemetry.plugin
+import matplotlib.backends.backend_agg
 import mlflow.cli
 import mlflow.projects
 import mlflow.sklearn
 import mlflow.store.model_registry.sqlalchemy_store
 import mlflow.store.tracking.sqlalchemy_store
+import narwhals.stable.v1
 import numpy
 import pyarrow.csv
 import pyarrow.parquet
+import pytest
 import sklearn.calibration
 import sklearn.experimental.enable_halving_search_cv
 import sklearn.inspection
 import skops.io
+import sqlalchemy.dialects.sqlite
 
 
 def become(request: dict) -> None:

@@ -245,6 +245,7 @@ def compile_once(self: Environment, *source: Any) -> Any:
         COMPILED[source] = COMPILE(self, *source)
     return COMPILED[source]
 
+
 def render_project(answers: dict[str, object], folder: Path) -> Path:
     """Render the project in this process, without the check of the names."""
     context = all_answers(answers) | {"_extensions": QUESTIONS["_extensions"]}

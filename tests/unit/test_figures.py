@@ -21,3 +21,13 @@ def test_pictures_show_what_a_model_gives(module, generated, estimator, plots):
     assert len(quality.axes) == plots
     names = [text.get_text() for text in quality.axes[0].get_yticklabels()]
     assert names == FEATURES
+
+
+def test_the_confusion_matrix_counts_each_pair_of_labels(module):
+    figures = module("pipelines.data_science.figures")
+    test = pd.DataFrame({"species": [2, 2, 10, 10, 10]}, index=[5, 6, 7, 8, 9])
+    predictions = pd.DataFrame({"species": [2, 10, 10, 10, 1]})
+    (ax,) = figures.draw_confusion(test, predictions).axes
+    assert [text.get_text() for text in ax.get_yticklabels()] == ["1", "2", "10"]
+    cells = [text.get_text() for text in ax.texts]
+    assert cells == ["0", "0", "0", "0", "1", "1", "1", "0", "2"]
