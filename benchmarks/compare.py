@@ -100,7 +100,7 @@ def untracked(name: str) -> Path:
     project = ours(name)
     package = project / "src" / name
     shutil.copytree(PEERS / "untracked", package, dirs_exist_ok=True)
-    for apart in ("score", "tune"):
+    for apart in ("monitor", "score", "tune"):
         shutil.rmtree(package / "pipelines" / apart)
     nodes = package / "pipelines" / "data_science" / "nodes.py"
     speaking = r"^(import mlflow|from mlflow\b.*|from \w+ import tracking)\n"
