@@ -18,7 +18,6 @@ import sys
 from pathlib import Path
 
 import alembic.command
-import git
 import IPython
 import kedro.config
 import kedro.framework.cli.project
