@@ -34,7 +34,6 @@ import mlflow.projects
 import mlflow.sklearn
 import mlflow.store.model_registry.sqlalchemy_store
 import mlflow.store.tracking.sqlalchemy_store
-import narwhals.stable.v1
 import numpy
 import pyarrow.csv
 import pyarrow.parquet

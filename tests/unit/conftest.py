@@ -85,15 +85,15 @@ def empty_store(empty_store) -> Path:
     return empty_store
 
 
-def one_dialect(create: Callable[[str], Any]) -> Callable[[str], Any]:
+def one_dialect(create: Callable[..., Any]) -> Callable[..., Any]:
     """Let the engines of all SQLite files share the SQL that SQLAlchemy has compiled.
 
     It keeps that SQL for each engine and dialect; a tenth of the time is spent on it.
     """
     first: list[Any] = []
 
-    def engine(uri: str) -> Any:
-        made = create(uri)
+    def engine(*given: Any) -> Any:
+        made = create(*given)
         if made.dialect.name == "sqlite":
             first[:] = first or [made]
             made.dialect = first[0].dialect
