@@ -141,11 +141,11 @@ def requirement_line(name: str, pinned: str, source: dict[str, Any]) -> str:
 
     If it is not from an index, its direct_url.json says where it came from.
     """
-    if not source:
+    if not source.get("url"):
         return pinned
-    url = redact.mask(source.get("url", ""))
+    url = redact.mask(source["url"])
     if vcs := source.get("vcs_info"):
         return f"{name} @ {vcs['vcs']}+{url}@{vcs['commit_id']}"
     if url.startswith("file:"):
         return f"# {pinned} came from a folder or file of that machine"
-    return f"{name} @ {url}" if url else pinned
+    return f"{name} @ {url}"
